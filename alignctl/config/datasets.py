@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from alignctl.config.base import ConfigModel
+
+# Absolute from the start, so that a run's config works from any folder.
+DataPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
 class DatasetSelection(ConfigModel):
@@ -27,7 +30,7 @@ class ImageFolderConfig(DatasetSelection):
     """A folder with train/ and test/ (or val/), each with one folder of images per class."""
 
     name: Literal["image_folder"] = "image_folder"
-    path: Path
+    path: DataPath
     image_size: PositiveInt | None = None
     """Resize the shorter side to this and crop the centre; needed where sizes differ."""
 
@@ -36,7 +39,7 @@ class ParquetConfig(DatasetSelection):
     """A folder of Hugging Face parquet shards named train-*.parquet and test-*.parquet."""
 
     name: Literal["parquet"] = "parquet"
-    path: Path
+    path: DataPath
     image_size: PositiveInt | None = None
     """Resize the shorter side to this and crop the centre; needed where sizes differ."""
 
@@ -45,7 +48,7 @@ class TorchvisionConfig(DatasetSelection):
     """One of torchvision's small-image datasets, kept under `path`."""
 
     name: Literal["cifar10", "cifar100", "svhn", "fashion_mnist"]
-    path: Path = Path("data")
+    path: DataPath = Path("data").absolute()
     download: bool = False
     """Fetch the files when they are not under `path`; never done unasked."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 
 from alignctl.config.base import ConfigModel
 from alignctl.config.datasets import DatasetConfig
@@ -20,13 +20,13 @@ class StudyConfig(ConfigModel):
     augmentation: AugmentationConfig = AugmentationConfig()
     encoder: EncoderConfig
     projector: ProjectorConfig = ProjectorConfig()
-    objectives: Annotated[tuple[ObjectiveConfig, ...], Field(min_length=1)]
+    objectives: tuple[ObjectiveConfig, ...]
     temperature: PositiveFloat
     """Shared by all contrastive objectives: it is part of what is held equal."""
     training: TrainingConfig
     checkpoint_epochs: tuple[NonNegativeInt, ...] | None = None
-    """Epochs after which weights are saved (0: the initial ones). The last epoch always is.
-    Left out: 0, every 10 epochs below 100, then every 100."""
+    """Epochs after which weights are saved (0: the initial ones); the last epoch always is,
+    and those after it are ignored. Left out: 0, every 10 epochs below 100, then every 100."""
     seed: NonNegativeInt = 0
     placement: Literal["objectives"] = "objectives"
     """objectives: each process trains some of the objectives, all of them on the same batches."""
@@ -34,20 +34,13 @@ class StudyConfig(ConfigModel):
     @field_validator("objectives")
     @classmethod
     def _once_each(cls, value: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConfig, ...]:
+        if not value:
+            raise ValueError("needs at least one objective")
         names = [objective.name for objective in value]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"'{name}' is listed twice")
         return value
-
-    @model_validator(mode="after")
-    def _checkpoints_within_training(self) -> "StudyConfig":
-        late = [e for e in self.checkpoint_epochs or () if e > self.training.epochs]
-        if late:
-            raise ValueError(
-                f"checkpoint_epochs: {late[0]} lies after the last epoch, {self.training.epochs}"
-            )
-        return self
 
     @property
     def objective_names(self) -> tuple[str, ...]:
@@ -59,6 +52,6 @@ class StudyConfig(ConfigModel):
         """Epochs whose weights are kept, ascending, the last epoch included."""
         last = self.training.epochs
         if self.checkpoint_epochs is not None:
-            return tuple(sorted({*self.checkpoint_epochs, last}))
+            return tuple(sorted({e for e in self.checkpoint_epochs if e < last} | {last}))
         early = range(0, min(100, last + 1), 10)
         return tuple(sorted({*early, *range(100, last + 1, 100), last}))

@@ -1,0 +1,172 @@
+"""From a YAML file or a ready-made study's name, with key=value overrides, to a StudyConfig."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from alignctl.config.study import StudyConfig
+from alignctl.config.validation import config_error, models_at, names_of, nearest
+from alignctl.errors import ConfigError
+
+DEFAULT_STUDY = "digits"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 1e-3 as a number, and an error where a key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key_node.value}' stands twice",
+                    problem_mark=key_node.start_mark,
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as a string; people mean a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text; ConfigError with the line where it cannot be read."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+
+
+def config_folder() -> Path:
+    """Where the ready-made studies lie: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    shipped = package / "configs"
+    return shipped if shipped.is_dir() else package.parent / "configs"
+
+
+def study_names() -> list[str]:
+    """The names of the ready-made studies, sorted."""
+    return sorted(path.stem for path in config_folder().glob("*.yaml"))
+
+
+def find_config(source: str) -> Path:
+    """The YAML file of a path or of a ready-made study's name."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    shipped = config_folder() / f"{source}.yaml"
+    if "/" not in source and shipped.is_file():
+        return shipped
+    if path.suffix in (".yaml", ".yml") or "/" in source:
+        raise ConfigError(f"{source}: no such file")
+    names = study_names()
+    hint = nearest(source, names) or ";"
+    raise ConfigError(f"{source}: neither a file nor a ready-made study{hint} ({', '.join(names)})")
+
+
+def load_study(source: str | None = None, overrides: Sequence[str] = ()) -> StudyConfig:
+    """The validated study of a YAML file or ready-made name, with `key=value` overrides applied.
+
+    Raises ConfigError that names the key, what is allowed and the nearest match.
+    """
+    path = find_config(source or DEFAULT_STUDY)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a study is a mapping of keys, not {type(values).__name__}")
+    return validate_study(apply_overrides(values, overrides), path.name)
+
+
+def validate_study(values: dict[str, Any], source: str) -> StudyConfig:
+    """The StudyConfig of plain values; ConfigError names `source` and every wrong key."""
+    try:
+        return StudyConfig.model_validate(values)
+    except ValidationError as error:
+        raise config_error(error, StudyConfig, source) from error
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The values with `key=value` texts applied, split at the first `=`, the value read as YAML.
+
+    Choosing another `name`, as in `training.optimizer.name=adamw`, drops the keys of the file
+    that the new choice does not have.
+    """
+    pairs = [_parse_override(text) for text in overrides]
+    pairs.sort(key=lambda pair: pair[0][-1] != "name")  # names first: they decide which keys remain
+    result: dict[str, Any] = values
+    for keys, value in pairs:
+        result = _with_value(result, keys, value, done=())
+    return result
+
+
+def _parse_override(text: str) -> tuple[list[str], Any]:
+    key, separator, value = text.partition("=")
+    keys = key.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"'{text}' is not an override: write key=value, as in training.epochs=5")
+    return keys, parse_yaml(value, f"override '{text}'")
+
+
+def _with_value(
+    values: dict[str, Any], keys: list[str], value: Any, done: tuple[str, ...]
+) -> dict[str, Any]:
+    key, rest = keys[0], keys[1:]
+    if rest:
+        child = values.get(key)
+        if child is None:
+            child = {}
+        if not isinstance(child, dict):
+            path = ".".join((*done, key))
+            raise ConfigError(
+                f"{path}.{'.'.join(rest)}: {path} is not a mapping; set it as a whole"
+            )
+        return {**values, key: _with_value(child, rest, value, (*done, key))}
+    if key == "name" and value != values.get("name"):
+        values = _keys_of(value, values, done)
+    return {**values, key: value}
+
+
+def _keys_of(name: Any, values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """The values that the union's member of this name has as well."""
+    members = [model for model in models_at(StudyConfig, path) if name in names_of(model)]
+    if not members:
+        return values
+    return {key: value for key, value in values.items() if key in members[0].model_fields}
+
+
+def to_yaml(config: StudyConfig) -> str:
+    """The whole study as YAML, every default written out: enough to run it again."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def first_difference(config: StudyConfig, other: StudyConfig) -> str | None:
+    """`training.epochs is 30 here and 20 there` for the first key that differs, or None."""
+    ours, theirs = (_flatten(study.model_dump(mode="json")) for study in (config, other))
+    for key in {**ours, **theirs}:
+        if ours.get(key) != theirs.get(key):
+            return f"{key} is {ours.get(key)} here and {theirs.get(key)} there"
+    return None
+
+
+def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat

@@ -1,0 +1,35 @@
+"""Encoders, the projector, and the network they form.
+
+A new family is one file here, one line in ENCODERS, and one member of the config's union.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from alignctl.config import StudyConfig
+from alignctl.encoders.network import Network, Representations
+from alignctl.encoders.projector import Projector
+from alignctl.encoders.resnet import ResNet
+from alignctl.randomness import derive_seed
+
+__all__ = ["ENCODERS", "Network", "Representations", "build_network"]
+
+# Each takes its config and gives a module with an attribute `feature_dim`.
+ENCODERS: dict[str, Callable[[Any], nn.Module]] = {
+    "resnet18": ResNet,
+    "resnet34": ResNet,
+    "resnet50": ResNet,
+}
+
+
+def build_network(study: StudyConfig, *, bfloat16: bool = False) -> Network:
+    """The study's network with its initial weights: a function of the config and seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(study.seed, "network"))
+        encoder = ENCODERS[study.encoder.name](study.encoder)
+        feature_dim = encoder.feature_dim
+        assert isinstance(feature_dim, int)
+        return Network(encoder, Projector(feature_dim, study.projector), bfloat16=bfloat16)

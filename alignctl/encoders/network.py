@@ -1,0 +1,33 @@
+"""Encoder plus projector: the part of a model that every objective starts from."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from alignctl.encoders.projector import Projector
+
+
+@dataclass(frozen=True)
+class Representations:
+    """h (N, feature_dim), the encoder's output, and g (N, output_dim), the projector's."""
+
+    h: Tensor
+    g: Tensor
+
+
+class Network(nn.Module):
+    """Images (N, 3, H, W) to representations, encoder and projector under one precision."""
+
+    def __init__(self, encoder: nn.Module, projector: Projector, *, bfloat16: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+        self._bfloat16 = bfloat16
+
+    def forward(self, images: Tensor) -> Representations:
+        """h and g in float32, computed under bfloat16 autocast where the study says so."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
+            h = self.encoder(images)
+            g = self.projector(h)
+        return Representations(h=h.float(), g=g.float())

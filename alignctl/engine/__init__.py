@@ -1,0 +1,1 @@
+"""Starts torch.distributed processes, listens to them, and knows nothing of what they run."""

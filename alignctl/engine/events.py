@@ -1,0 +1,53 @@
+"""The event stream of a launch: worker 0 appends JSON lines, the parent process follows them."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+_POLL_S = 0.1
+
+
+def append_event(path: Path, kind: str, **fields: Any) -> None:
+    """Add one line, whole or not at all: a single write to a file opened for appending."""
+    line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}) + "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+
+
+class EventFollower:
+    """Calls a listener, from a thread of its own, for every event added while it is open."""
+
+    def __init__(self, path: Path, listener: Listener) -> None:
+        self._path, self._listener = path, listener
+        self._offset = path.stat().st_size if path.is_file() else 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
+
+    def __enter__(self) -> "EventFollower":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._deliver()
+
+    def _follow(self) -> None:
+        while not self._done.wait(_POLL_S):
+            self._deliver()
+
+    def _deliver(self) -> None:
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            text = file.read()
+        complete = text[: text.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        for line in complete.splitlines():
+            self._listener(json.loads(line))

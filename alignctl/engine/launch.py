@@ -1,0 +1,208 @@
+"""Runs one function in several torch.distributed processes of this machine."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from alignctl import errors
+from alignctl.engine.context import WorkerContext
+from alignctl.engine.events import EventFollower, Listener
+from alignctl.engine.placement import ProcessPlan
+from alignctl.errors import AlignctlError, LaunchError
+
+P = TypeVar("P")
+R = TypeVar("R")
+_HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class _Job(Generic[P, R]):
+    """What travels to every worker."""
+
+    worker: Callable[[WorkerContext, P], R]
+    payload: P
+    plan: ProcessPlan
+    events_file: Path
+    scratch: Path
+    parent: int
+
+
+def launch(
+    worker: Callable[[WorkerContext, P], R],
+    payload: P,
+    *,
+    plan: ProcessPlan,
+    events_file: Path,
+    listener: Listener = lambda event: None,
+) -> list[R]:
+    """What `worker(context, payload)` returned in each process, in the order of ranks.
+
+    worker: a function at the top level of a module; payload and results must pickle.
+    Raises the AlignctlError that a worker raised; LaunchError where one died otherwise;
+    KeyboardInterrupt on SIGINT. All processes are gone when this returns or raises.
+    """
+    _quieten_torch()
+    with tempfile.TemporaryDirectory(prefix="alignctl-") as folder:
+        scratch = Path(folder)
+        job = _Job(worker, payload, plan, events_file.absolute(), scratch, os.getpid())
+        with (
+            _restored_signals(),
+            _threads_in_environment(plan.threads_per_process),
+            EventFollower(events_file, listener),
+        ):
+            try:
+                results = elastic_launch(_launch_config(plan, scratch), _enter)(job)
+            except ChildFailedError as error:
+                raise _cause(scratch, error) from error
+            except SignalException as error:
+                if error.sigval == signal.SIGINT:
+                    raise KeyboardInterrupt from error
+                raise SystemExit(128 + error.sigval) from error
+    return [results[rank] for rank in range(plan.num_processes)]
+
+
+def _quieten_torch() -> None:
+    """What torch's launcher logs about a failure reaches the user in our one line."""
+    for name in logging.root.manager.loggerDict:
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
+    # torch redirects worker output on Linux alone; elsewhere it goes to the terminal
+    redirects = Std.ALL if sys.platform == "linux" else Std.NONE
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=plan.num_processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        monitor_interval=0.05,
+        start_method="spawn",
+        logs_specs=DefaultLogsSpecs(log_dir=str(scratch / "logs"), redirects=redirects),
+    )
+
+
+def _enter(job: _Job[P, R]) -> R:
+    """The first function of every worker."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a word: the parent speaks
+    threading.Thread(target=_exit_with_parent, args=(job.parent,), daemon=True).start()
+    torch.set_num_threads(job.plan.threads_per_process)
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    try:
+        context = WorkerContext(
+            rank=rank,
+            world_size=int(os.environ["WORLD_SIZE"]),
+            device=_device(job.plan, local_rank),
+            threads=job.plan.threads_per_process,
+            events_file=job.events_file,
+        )
+        dist.init_process_group("cpu:gloo,cuda:nccl" if job.plan.device == "cuda" else "gloo")
+        result = job.worker(context, job.payload)
+        dist.destroy_process_group()
+        return result
+    except BaseException as error:
+        _record(job.scratch / f"failure_{rank}.json", error)
+        raise
+
+
+def _device(plan: ProcessPlan, local_rank: int) -> torch.device:
+    if plan.device == "cpu":
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _exit_with_parent(parent: int) -> None:
+    """A worker whose parent was killed has nobody to work for."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _record(path: Path, error: BaseException) -> None:
+    known = isinstance(error, AlignctlError)
+    line = str(error) if known else f"{type(error).__name__}: {error}"
+    values = {
+        "time": time.time(),
+        "kind": type(error).__name__ if known else None,
+        "message": line,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
+    """The failure that came first: later ones are mostly workers that lost their peer."""
+    files = scratch.glob("failure_*.json")
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    if not records:
+        rank, failure = error.get_first_failure()
+        died = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"code {failure.exitcode}"
+        output = _last_output(scratch)
+        return LaunchError(f"worker {rank} died with {died}{output}")
+    first: dict[str, Any] = min(records, key=lambda record: record["time"])
+    kind = getattr(errors, first["kind"] or "", LaunchError)
+    message = first["message"] if first["kind"] else f"a worker failed: {first['message']}"
+    cause: AlignctlError = kind(message)
+    cause.add_note(first["traceback"]) if hasattr(cause, "add_note") else None
+    return cause
+
+
+def _last_output(scratch: Path) -> str:
+    for path in sorted(scratch.rglob("stderr.log")):
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            return f": {lines[-1]}"
+    return ""
+
+
+@contextlib.contextmanager
+def _restored_signals() -> Iterator[None]:
+    """torch's launcher installs handlers of its own and leaves them there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _HANDLED_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _threads_in_environment(threads: int) -> Iterator[None]:
+    """Workers read these before their first line of ours runs."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,31 @@
+"""Files that are either the old one or the new one, whatever happens while they are written."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from alignctl.errors import CheckpointError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then rename it into place.
+
+    Raises CheckpointError, with the old file untouched, where the disk refuses.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if beside.exists():
+            beside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file's text atomically."""
+    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))

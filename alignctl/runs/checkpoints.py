@@ -1,0 +1,96 @@
+"""Weights as safetensors, what resuming needs beside them, and digests of both."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from alignctl.errors import CheckpointError
+from alignctl.runs.atomic import write_atomically
+from alignctl.runs.directory import RunDirectory
+
+_EPOCH = re.compile(r"epoch_(\d+)$")
+
+
+def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
+    """Where the weights of one objective after one epoch lie."""
+    return run.checkpoints / objective / f"epoch_{epoch:04d}.safetensors"
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write named tensors, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_atomically(path, lambda beside: save_file(tensors, beside))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a safetensors file; CheckpointError where it cannot be read."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+
+
+def saved_epochs(run: RunDirectory, objective: str) -> list[int]:
+    """Epochs whose weights are there, ascending."""
+    return _epochs_in((run.checkpoints / objective).glob("epoch_*.safetensors"))
+
+
+def save_state(run: RunDirectory, epoch: int, objective: str, state: Mapping[str, Any]) -> None:
+    """Keep what one objective needs to go on after this epoch."""
+    path = _state_folder(run, epoch) / f"{objective}.pt"
+    write_atomically(path, lambda beside: torch.save(dict(state), beside))
+
+
+def load_state(run: RunDirectory, epoch: int, objective: str) -> dict[str, Any]:
+    """What `save_state` kept, tensors and plain values only; CheckpointError when damaged."""
+    path = _state_folder(run, epoch) / f"{objective}.pt"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged zip or pickle fails in a dozen ways
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: cannot be read: {reason}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds no training state")
+    return state
+
+
+def resumable_epoch(run: RunDirectory, objectives: tuple[str, ...]) -> int | None:
+    """The last epoch for which every objective's state is there."""
+    for epoch in reversed(_epochs_in(run.state.glob("epoch_*"))):
+        if all((_state_folder(run, epoch) / f"{name}.pt").is_file() for name in objectives):
+            return epoch
+    return None
+
+
+def drop_states_before(run: RunDirectory, epoch: int) -> None:
+    """Remove the states that a newer complete one replaces."""
+    for older in _epochs_in(run.state.glob("epoch_*")):
+        if older < epoch:
+            shutil.rmtree(_state_folder(run, older), ignore_errors=True)
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def _state_folder(run: RunDirectory, epoch: int) -> Path:
+    return run.state / f"epoch_{epoch:04d}"
+
+
+def _epochs_in(paths: Any) -> list[int]:
+    found = (_EPOCH.search(path.name.removesuffix(".safetensors")) for path in paths)
+    return sorted(int(match[1]) for match in found if match)

@@ -1,0 +1,159 @@
+"""Every path inside a run directory, and how runs are found under ./runs."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from alignctl.config import StudyConfig
+from alignctl.config.load import parse_yaml, to_yaml, validate_study
+from alignctl.config.validation import nearest
+from alignctl.errors import CheckpointError, ConfigError
+from alignctl.runs.atomic import write_text
+
+RUNS = Path("runs")
+_MANIFEST = "manifest.json"
+_SWEEP = "sweep.json"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk; a value that knows the paths, whether or not they exist."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved study as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest_file(self) -> Path:
+        """Status, versions, digests and timings."""
+        return self.path / _MANIFEST
+
+    @property
+    def events_file(self) -> Path:
+        """What the first worker reports, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder of weights for each objective."""
+        return self.path / "checkpoints"
+
+    @property
+    def state(self) -> Path:
+        """What resuming needs beyond weights."""
+        return self.path / "state"
+
+    @property
+    def training_table(self) -> Path:
+        """Loss and learning rate of every objective at every step."""
+        return self.path / "training.parquet"
+
+    @property
+    def alignment(self) -> Path:
+        """Folder of the alignment tables."""
+        return self.path / "alignment"
+
+    @property
+    def alignment_table(self) -> Path:
+        """All alignment rows, tidy."""
+        return self.alignment / "alignment.parquet"
+
+    @property
+    def weight_gap(self) -> Path:
+        """Folder of the weight-gap tables."""
+        return self.path / "weight_gap"
+
+    @property
+    def weight_gap_table(self) -> Path:
+        """All weight-gap rows, tidy, layer by layer."""
+        return self.weight_gap / "weight_gap.parquet"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report and its figures."""
+        return self.path / "report"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.manifest_file.is_file()
+
+    def write_config(self, config: StudyConfig) -> None:
+        """Keep the resolved study beside its results."""
+        write_text(self.config_file, to_yaml(config))
+
+    @cached_property
+    def config(self) -> StudyConfig:
+        """The study that was run here; CheckpointError where it cannot be read."""
+        try:
+            text = self.config_file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.config_file}: cannot be read: {error.strerror}"
+            ) from error
+        values = parse_yaml(text, str(self.config_file))
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{self.config_file}: holds no study")
+        return validate_study(values, str(self.config_file))
+
+
+def next_free(name: str, parent: Path = RUNS) -> Path:
+    """`runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that is not taken."""
+    path, number = parent / name, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a sweep was started in this folder."""
+    return (path / _SWEEP).is_file()
+
+
+def sweep_file(path: Path) -> Path:
+    """What a sweep folder says about itself."""
+    return path / _SWEEP
+
+
+def newest(parent: Path = RUNS, *, sweeps: bool = False) -> Path:
+    """The run under ./runs that was started last; ConfigError where there is none.
+
+    sweeps: count sweeps as well.
+    """
+    folders = sorted(parent.iterdir()) if parent.is_dir() else []
+    found = [
+        path for path in folders if (path / _MANIFEST).is_file() or (sweeps and is_sweep(path))
+    ]
+    if not found:
+        raise ConfigError(f"no run under {parent.absolute()}; start one with `alignctl pretrain`")
+    return max(found, key=_started)
+
+
+def _started(path: Path) -> int:
+    """Creation order that later commands on the run do not change."""
+    marker = sweep_file(path) if is_sweep(path) else path / "config.yaml"
+    return marker.stat().st_mtime_ns if marker.is_file() else 0
+
+
+def find(run: str | None, *, sweeps: bool = False) -> Path:
+    """The folder of a run given as a path or as a name under ./runs; the newest when not given."""
+    if run is None:
+        return newest(sweeps=sweeps)
+    for path in (Path(run).expanduser(), RUNS / run):
+        if (path / _MANIFEST).is_file() or (sweeps and is_sweep(path)):
+            return path
+        if is_sweep(path):
+            children = ", ".join(child.parent.name for child in sorted(path.glob(f"*/{_MANIFEST}")))
+            raise ConfigError(f"{run}: is a sweep; name one of its runs ({children})")
+    names = [path.name for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
+    hint = nearest(run, names) or f"; there are {', '.join(sorted(names)) or 'none'} under ./runs"
+    raise ConfigError(f"{run}: not a run directory{hint}")
