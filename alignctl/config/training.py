@@ -8,6 +8,7 @@ from alignctl.config.base import ConfigModel
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Triple = tuple[float, float, float]
+Precision = Literal["float32", "bfloat16"]
 
 
 class AugmentationConfig(ConfigModel):
@@ -82,6 +83,6 @@ class TrainingConfig(ConfigModel):
     schedule: ScheduleConfig = ScheduleConfig()
     clip_norm: PositiveFloat | None = 1.0
     """Largest gradient norm of one model; null for no clipping."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """bfloat16: encoder and projector under autocast; losses and metrics stay in float32."""
     channels_last: bool = True

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from alignctl.config import StudyConfig
+from alignctl.config.training import Precision
 from alignctl.encoders.network import Network, Representations
 from alignctl.encoders.projector import Projector
 from alignctl.encoders.resnet import ResNet
@@ -25,11 +26,22 @@ ENCODERS: dict[str, Callable[[Any], nn.Module]] = {
 }
 
 
-def build_network(study: StudyConfig, *, bfloat16: bool = False) -> Network:
-    """The study's network with its initial weights: a function of the config and seed alone."""
+def build_network(study: StudyConfig, *, precision: Precision | None = None) -> Network:
+    """The study's network at its initial weights, a function of the config and seed alone.
+
+    precision: of encoder and projector; the study's when not given.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(study.seed, "network"))
         encoder = ENCODERS[study.encoder.name](study.encoder)
         feature_dim = encoder.feature_dim
         assert isinstance(feature_dim, int)
-        return Network(encoder, Projector(feature_dim, study.projector), bfloat16=bfloat16)
+        network = Network(
+            encoder,
+            Projector(feature_dim, study.projector),
+            bfloat16=(precision or study.training.precision) == "bfloat16",
+            channels_last=study.training.channels_last,
+        )
+    if study.training.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return network

@@ -19,15 +19,18 @@ class Representations:
 class Network(nn.Module):
     """Images (N, 3, H, W) to representations, encoder and projector under one precision."""
 
-    def __init__(self, encoder: nn.Module, projector: Projector, *, bfloat16: bool) -> None:
+    def __init__(
+        self, encoder: nn.Module, projector: Projector, *, bfloat16: bool, channels_last: bool
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
         self._bfloat16 = bfloat16
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def forward(self, images: Tensor) -> Representations:
         """h and g in float32, computed under bfloat16 autocast where the study says so."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
-            h = self.encoder(images)
+            h = self.encoder(images.contiguous(memory_format=self._format))
             g = self.projector(h)
         return Representations(h=h.float(), g=g.float())

@@ -62,10 +62,12 @@ def load_state(run: RunDirectory, epoch: int, objective: str) -> dict[str, Any]:
     return state
 
 
-def resumable_epoch(run: RunDirectory, objectives: tuple[str, ...]) -> int | None:
-    """The last epoch for which every objective's state is there."""
+def resumable_epoch(run: RunDirectory, objectives: tuple[str, ...], *, at_most: int) -> int | None:
+    """The last epoch up to `at_most` for which every objective's state is there."""
     for epoch in reversed(_epochs_in(run.state.glob("epoch_*"))):
-        if all((_state_folder(run, epoch) / f"{name}.pt").is_file() for name in objectives):
+        if epoch <= at_most and all(
+            (_state_folder(run, epoch) / f"{name}.pt").is_file() for name in objectives
+        ):
             return epoch
     return None
 

@@ -1,5 +1,6 @@
 """Every path inside a run directory, and how runs are found under ./runs."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +137,16 @@ def newest(parent: Path = RUNS, *, sweeps: bool = False) -> Path:
     if not found:
         raise ConfigError(f"no run under {parent.absolute()}; start one with `alignctl pretrain`")
     return max(found, key=_started)
+
+
+def newest_of(name: str, parent: Path = RUNS) -> Path:
+    """The last started of `runs/NAME`, `runs/NAME-2`, ...; `runs/NAME` where there is none."""
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    folders = parent.iterdir() if parent.is_dir() else []
+    found = [
+        path for path in folders if pattern.fullmatch(path.name) and (path / _MANIFEST).is_file()
+    ]
+    return max(found, key=_started, default=parent / name)
 
 
 def _started(path: Path) -> int:

@@ -44,7 +44,6 @@ class Manifest(BaseModel):
     """SHA-256 over the sample ids and augmented pixels that each epoch trained on, by epoch."""
     finished_epochs: int = 0
     training_s: float = 0.0
-    images_per_s: float | None = None
 
     def updated(self, **changes: object) -> "Manifest":
         """A copy with these fields changed and the clock moved on."""

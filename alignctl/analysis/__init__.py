@@ -1,0 +1,1 @@
+"""From checkpoints to features to rows of numbers."""

@@ -1,0 +1,32 @@
+"""Trained networks, read back from a run."""
+
+import torch
+
+from alignctl.encoders import Network, build_network
+from alignctl.errors import CheckpointError
+from alignctl.runs import RunDirectory
+from alignctl.runs.checkpoints import checkpoint_file, load_weights, saved_epochs
+
+_OBJECTIVE_PREFIX = "objective."
+
+
+def load_network(run: RunDirectory, objective: str, epoch: int, device: torch.device) -> Network:
+    """One objective's network after one epoch, in float32 and evaluation mode."""
+    path = checkpoint_file(run, objective, epoch)
+    weights = load_weights(path)
+    network = build_network(run.config, precision="float32")
+    shared = {k: v for k, v in weights.items() if not k.startswith(_OBJECTIVE_PREFIX)}
+    try:
+        network.load_state_dict(shared)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1:2] or [str(error)]
+        raise CheckpointError(
+            f"{path}: does not fit the run's config: {reason[0].strip()}"
+        ) from error
+    return network.to(device).eval()
+
+
+def common_epochs(run: RunDirectory, objectives: tuple[str, ...]) -> list[int]:
+    """Epochs for which the weights of all these objectives are there, ascending."""
+    epochs = [set(saved_epochs(run, name)) for name in objectives]
+    return sorted(set.intersection(*epochs))

@@ -1,0 +1,94 @@
+"""How far apart the objectives' encoder weights are at every saved epoch."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from alignctl.analysis.models import common_epochs
+from alignctl.engine.context import WorkerContext
+from alignctl.errors import CheckpointError
+from alignctl.metrics import WeightGap, weight_gap
+from alignctl.runs import RunDirectory
+from alignctl.runs.checkpoints import checkpoint_file, load_weights
+from alignctl.runs.tables import read_parquet, write_csv, write_parquet
+
+
+@dataclass(frozen=True)
+class WeightGapRow:
+    """One number about two encoders; `layer` is empty for numbers about all layers."""
+
+    epoch: int
+    reference: str
+    objective: str
+    quantity: str
+    layer: str
+    value: float
+
+
+@dataclass(frozen=True)
+class WeightGapJob:
+    """What to compare in which run."""
+
+    run: Path
+    reference: str
+    objectives: tuple[str, ...]
+
+
+def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
+    """The rows of every pair and epoch, written to the run's weight-gap tables."""
+    run = RunDirectory(job.run)
+    rows: list[WeightGapRow] = []
+    for done, objective in enumerate(job.objectives):
+        epochs = common_epochs(run, (job.reference, objective))
+        if not epochs:
+            raise CheckpointError(
+                f"{run.checkpoints}: no epoch has weights of both {job.reference} and {objective}"
+            )
+        for epoch in epochs:
+            context.report("compare", epoch=epoch, done=done, total=len(job.objectives))
+            ours, theirs = (
+                load_weights(checkpoint_file(run, name, epoch))
+                for name in (job.reference, objective)
+            )
+            rows += _rows(job, weight_gap(ours, theirs), objective=objective, epoch=epoch)
+    _write(run, job, rows)
+    return rows
+
+
+def _rows(job: WeightGapJob, gap: WeightGap, *, objective: str, epoch: int) -> list[WeightGapRow]:
+    numbers = [("mean", "", gap.mean), ("total", "", gap.total)]
+    numbers.append(("angle_degrees", "", gap.angle_degrees))
+    numbers += [("layer", layer, value) for layer, value in gap.per_layer.items()]
+    return [
+        WeightGapRow(epoch, job.reference, objective, quantity, layer, value)
+        for quantity, layer, value in numbers
+    ]
+
+
+def totals(rows: list[WeightGapRow]) -> pd.DataFrame:
+    """Mean, total and angle, one line per objective and epoch."""
+    table = pd.DataFrame([asdict(row) for row in rows if row.quantity != "layer"])
+    wide = table.pivot_table(index=["objective", "epoch"], columns="quantity", values="value")
+    return wide[["mean", "total", "angle_degrees"]].reset_index()
+
+
+def _write(run: RunDirectory, job: WeightGapJob, rows: list[WeightGapRow]) -> None:
+    """A CSV for each pair, whose first columns are the original's, and the tidy table."""
+    wide = totals(rows).rename(
+        columns={
+            "epoch": "Epoch",
+            "mean": "AVG_WEIGHT_DIFF",
+            "total": "TOTAL_WEIGHT_DIFF",
+            "angle_degrees": "ANGLE_DEGREES",
+        }
+    )
+    for objective, pair in wide.groupby("objective"):
+        path = run.weight_gap / f"{job.reference}_vs_{objective}.csv"
+        write_csv(path, pair.drop(columns="objective"))
+    new = pd.DataFrame([asdict(row) for row in rows])
+    before = read_parquet(run.weight_gap_table)
+    if len(before):  # pairs that were not asked for this time stay
+        again = before["objective"].isin(job.objectives) & (before["reference"] == job.reference)
+        new = pd.concat([before[~again], new], ignore_index=True)
+    write_parquet(run.weight_gap_table, new)

@@ -1,0 +1,324 @@
+"""Random views of whole batches: every image with its own crop, colours and order of operations.
+
+What happens to an image is drawn on the host from (seed, epoch, image id, view) and computed with
+element-wise arithmetic alone, whose result does not depend on the rest of the batch or on the
+number of threads. Nothing waits for the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alignctl.config.training import AugmentationConfig
+from alignctl.randomness import uniforms
+
+_NUM_ATTEMPTS = 10
+# Columns of the draws of one view: two for each attempt at a crop, then these.
+_TOP, _LEFT, _FLIP, _JITTER = range(20, 24)
+_FACTORS, _ORDER = slice(24, 28), slice(28, 32)
+_GRAYSCALE, _BLUR, NUM_DRAWS = 32, 33, 34
+
+_FIXED_POINT = 2**24  # the resolution of a float32 in [0.5, 1)
+_CACHED_VALUES = 2**18  # on a CPU, so many values go through all operations while in its cache
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """What is done to each of n views; every array has n rows.
+
+    crop: (n, 4) top, left, height and width in pixels. flip, grayscale, blur: (n,).
+    factors: (n, 4) brightness, contrast, saturation and hue.
+    order: (n, 4) which of these four (0 to 3) comes at each turn; -1 for none.
+    """
+
+    crop: NDArray[np.int64]
+    flip: NDArray[np.bool_]
+    factors: NDArray[np.float64]
+    order: NDArray[np.int64]
+    grayscale: NDArray[np.bool_]
+    blur: NDArray[np.bool_]
+
+    def __getitem__(self, rows: slice) -> "ViewParameters":
+        """The parameters of some of the views."""
+        return ViewParameters(**{name: array[rows] for name, array in vars(self).items()})
+
+
+def make_views(
+    images: Tensor,
+    ids: NDArray[np.int64],
+    *,
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    num_views: int = 2,
+) -> Tensor:
+    """Random views of every image, normalised: (num_views, B, 3, H, W) float32.
+
+    images: (B, H, W, 3) or (B, 3, H, W) uint8 on any device; the views are on the same one.
+    ids: (B,) on the host. A view depends on its image and (seed, epoch, id, view, config) alone.
+    """
+    columns = _to_planes(images).permute(0, 3, 1, 2).contiguous()  # (B, W, 3, H)
+    num_images, width, _, height = columns.shape
+    assert len(ids) == num_images
+    draws = [
+        uniforms(seed, "views", epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
+        for view in range(num_views)
+    ]
+    parameters = draw_parameters(np.concatenate(draws), config, height=height, width=width)
+    sources = np.tile(np.arange(num_images), num_views)
+    views = columns.new_empty((len(sources), 3, height, width), dtype=torch.float32)
+    mean, std = _mean_and_std(config, columns.device)
+    for rows in _pieces(views):
+        pixels = _crop_and_flip(columns, sources[rows], parameters[rows])
+        _change_colours(pixels, parameters[rows])
+        torch.sub(pixels, mean, out=views[rows]).div_(std)
+    return views.view(num_views, num_images, 3, height, width)
+
+
+def normalise(images: Tensor, config: AugmentationConfig) -> Tensor:
+    """The images without augmentation, normalised as the views are: (B, 3, H, W) float32.
+
+    images: (B, H, W, 3) or (B, 3, H, W) uint8 on any device.
+    """
+    mean, std = _mean_and_std(config, images.device)
+    pixels = _to_planes(images).to(torch.float32, memory_format=torch.contiguous_format)
+    return pixels.div_(255).sub_(mean).div_(std)
+
+
+def draw_parameters(
+    draws: NDArray[np.float64], config: AugmentationConfig, *, height: int, width: int
+) -> ViewParameters:
+    """What to do to n views of images of one size, from n rows of uniform numbers.
+
+    draws: (n, NUM_DRAWS) in [0, 1). Colours and probabilities are those of torchvision's
+    ColorJitter, RandomApply and RandomGrayscale.
+    """
+    strengths = np.array([config.brightness, config.contrast, config.saturation, config.hue])
+    centre = np.array([1, 1, 1, 0])
+    low = np.where(centre, np.maximum(centre - strengths, 0), -strengths)
+    order = np.argsort(draws[:, _ORDER], axis=1, kind="stable")
+    skipped = (draws[:, [_JITTER]] >= config.jitter_probability) | (strengths[order] == 0)
+    return ViewParameters(
+        crop=draw_crops(draws, config, height=height, width=width),
+        flip=draws[:, _FLIP] < config.flip_probability,
+        factors=low + draws[:, _FACTORS] * (centre + strengths - low),
+        order=np.where(skipped, -1, order),
+        grayscale=draws[:, _GRAYSCALE] < config.grayscale_probability,
+        blur=draws[:, _BLUR] < config.blur_probability,
+    )
+
+
+def draw_crops(
+    draws: NDArray[np.float64], config: AugmentationConfig, *, height: int, width: int
+) -> NDArray[np.int64]:
+    """Top, left, height and width of n crops, all within the image: (n, 4).
+
+    Ten attempts at an area and a logarithmic aspect ratio; where none fits, the largest central
+    crop of an allowed ratio, as in torchvision's RandomResizedCrop.
+    """
+    attempts = draws[:, : 2 * _NUM_ATTEMPTS].reshape(-1, _NUM_ATTEMPTS, 2)
+    smallest, largest = config.crop_scale
+    log_low, log_high = np.log(config.crop_ratio)
+    areas = height * width * (smallest + attempts[:, :, 0] * (largest - smallest))
+    ratios = np.exp(log_low + attempts[:, :, 1] * (log_high - log_low))
+    widths, heights = np.rint(np.sqrt(areas * ratios)), np.rint(np.sqrt(areas / ratios))
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    first = np.arange(len(draws)), fits.argmax(axis=1)
+    found = fits.any(axis=1)
+    central = _central_crop(height, width, config.crop_ratio)
+    crop_height = np.where(found, heights[first], central[0])
+    crop_width = np.where(found, widths[first], central[1])
+    room_y, room_x = height - crop_height, width - crop_width
+    top = np.where(found, draws[:, _TOP] * (room_y), room_y // 2)
+    left = np.where(found, draws[:, _LEFT] * (room_x + 1), room_x // 2)
+    return np.stack((top, left, crop_height, crop_width), axis=1).astype(np.int64)
+
+
+def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
+    """The images (n, 3, H, W) in [0, 1] times their factors (n,), clamped to [0, 1]."""
+    return (images * factors.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+
+def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """The images (n, 3, H, W) in [0, 1], blended with the mean of their grey by factors (n,)."""
+    # float sums depend on their order, and so on the number of threads; integer sums do not
+    total = to_gray(images).mul_(_FIXED_POINT).to(torch.int32).sum((1, 2, 3))
+    mean = total.to(images.dtype).mul_(1 / (_FIXED_POINT * images[0, 0].numel()))
+    return _blend(images, mean.view(-1, 1, 1, 1), factors)
+
+
+def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """The images (n, 3, H, W) in [0, 1], blended with their grey by factors (n,)."""
+    return _blend(images, to_gray(images), factors)
+
+
+def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
+    """The images (n, 3, H, W) in [0, 1] with their hue moved by shifts (n,), in full turns."""
+    red, green, blue = images.unbind(1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    divisor = chroma.clamp(min=1e-30)  # grey has no hue: its differences are 0, any divisor will do
+    from_blue = (red - green).div_(divisor).add_(4)
+    from_green = (blue - red).div_(divisor).add_(2)
+    from_red = (green - blue).div_(divisor)
+    hue = torch.where(value == red, from_red, torch.where(value == green, from_green, from_blue))
+    hue = hue.div_(6).add_(shifts.view(-1, 1, 1))
+    # back to RGB: the share of the chroma that a channel lacks falls with the distance on the
+    # circle between the hue and the channel's opposite
+    away = torch.stack((hue + 1 / 2, hue + 1 / 6, hue - 1 / 6), dim=1)
+    away.sub_(away.round()).abs_()
+    lacking = away.mul_(-6).add_(2).clamp_(0, 1)
+    return lacking.mul_(chroma.unsqueeze(1)).neg_().add_(value.unsqueeze(1))
+
+
+def to_gray(images: Tensor) -> Tensor:
+    """The luma of images (n, 3, H, W): (n, 1, H, W), with the weights of ITU-R 601-2."""
+    gray = images[:, :1] * 0.2989
+    return gray.add_(images[:, 1:2] * 0.587).add_(images[:, 2:] * 0.114)
+
+
+def blur(images: Tensor) -> Tensor:
+    """The images (n, 3, H, W), H and W >= 2, under a 3x3 Gaussian of sigma 1.5, edges mirrored."""
+    side = float(np.exp(-0.5 / 1.5**2))
+    side, middle = side / (1 + 2 * side), 1 / (1 + 2 * side)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1), mode="reflect")
+    rows = (padded[:, :, :-2] + padded[:, :, 2:]).mul_(side).add_(padded[:, :, 1:-1] * middle)
+    return (rows[..., :-2] + rows[..., 2:]).mul_(side).add_(rows[..., 1:-1] * middle)
+
+
+_COLOUR_OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+    adjust_hue,
+)
+
+
+def _change_colours(pixels: Tensor, parameters: ViewParameters) -> None:
+    """Jitter, make grey and blur in place, each only the views that it concerns."""
+    _jitter(pixels, parameters)
+    for chosen, operation in ((parameters.grayscale, _gray_planes), (parameters.blur, blur)):
+        if chosen.any():
+            rows = _to_device(np.flatnonzero(chosen), pixels.device)
+            pixels.index_copy_(0, rows, operation(pixels.index_select(0, rows)))
+
+
+def _jitter(pixels: Tensor, parameters: ViewParameters) -> None:
+    """Apply at each turn each operation to the views whose turn it is, in place."""
+    steps = [
+        (number, np.flatnonzero(parameters.order[:, turn] == number))
+        for turn in range(4)
+        for number in range(len(_COLOUR_OPERATIONS))
+    ]
+    factors = [parameters.factors[rows, number] for number, rows in steps]
+    # one transfer for all steps
+    all_rows = _to_device(np.concatenate([rows for _, rows in steps]), pixels.device)
+    all_factors = _to_device(np.concatenate(factors).astype(np.float32), pixels.device)
+    end = 0
+    for number, step_rows in steps:
+        start, end = end, end + len(step_rows)
+        if start < end:
+            rows = all_rows[start:end]
+            chosen = pixels.index_select(0, rows)
+            changed = _COLOUR_OPERATIONS[number](chosen, all_factors[start:end])
+            pixels.index_copy_(0, rows, changed)
+
+
+def _gray_planes(images: Tensor) -> Tensor:
+    return to_gray(images).expand(-1, 3, -1, -1)
+
+
+def _blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
+    weights = factors.view(-1, 1, 1, 1)
+    return (images * weights).add_(others * (1 - weights)).clamp_(0, 1)
+
+
+def _crop_and_flip(
+    columns: Tensor, sources: NDArray[np.int64], parameters: ViewParameters
+) -> Tensor:
+    """The crops at the size of the whole image: (n, 3, H, W) float32 in [0, 1].
+
+    columns: (B, W, 3, H) uint8; sources: (n,) which image each crop is of.
+    """
+    _, width, _, height = columns.shape
+    top, left, crop_height, crop_width = parameters.crop.T
+    across = _taps(left, crop_width, num_outputs=width)
+    flipped = parameters.flip[:, None]  # read from right to left
+    across = [np.where(flipped, array[..., ::-1], array) for array in across]
+    down = _taps(top, crop_height, num_outputs=height)
+    wide = _interpolate(columns, sources, across)
+    rows = wide.permute(0, 3, 2, 1).contiguous()  # (n, H, 3, W)
+    whole = _interpolate(rows, np.arange(len(sources)), down)
+    return whole.transpose(1, 2).contiguous().div_(255)
+
+
+def _taps(
+    start: NDArray[np.int64], size: NDArray[np.int64], *, num_outputs: int
+) -> list[NDArray[Any]]:
+    """The two lines around each output line, (2, n, num_outputs), and the weight of the second.
+
+    A crop is never larger than the image and so is only enlarged, where the triangle filter of
+    an antialiased resize has two taps.
+    """
+    last = size[:, None] - 1
+    centres = (np.arange(num_outputs) + 0.5) * (size[:, None] / num_outputs) - 0.5
+    centres = np.clip(centres, 0, last)
+    low = centres.astype(np.int64)
+    return [np.stack((low, np.minimum(low + 1, last))) + start[:, None], centres - low]
+
+
+def _interpolate(lines: Tensor, sources: NDArray[np.int64], taps: list[NDArray[Any]]) -> Tensor:
+    """Lines between the lines of each source: (n, num_lines, ...) float32.
+
+    lines: (B, num_lines, ...); sources: (n,).
+    """
+    num_lines = lines.shape[1]
+    flat = lines.flatten(2).flatten(0, 1)
+    pairs = _to_device((taps[0] + sources[:, None] * num_lines).reshape(2, -1), lines.device)
+    weights = _to_device(taps[1].astype(np.float32).reshape(-1, 1), lines.device)
+    low, high = (flat.index_select(0, rows).to(torch.float32) for rows in pairs.unbind())
+    return high.sub_(low).mul_(weights).add_(low).view(len(sources), *lines.shape[1:])
+
+
+def _central_crop(height: int, width: int, ratios: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the largest crop whose ratio is allowed."""
+    if width / height < ratios[0]:
+        return round(width / ratios[0]), width
+    if width / height > ratios[1]:
+        return height, round(height * ratios[1])
+    return height, width
+
+
+def _pieces(views: Tensor) -> list[slice]:
+    """The rows to work on at a time: few enough for a CPU's cache, all of them elsewhere."""
+    size = max(1, _CACHED_VALUES // views.shape[1:].numel())
+    if views.device.type != "cpu":
+        size = max(1, len(views))
+    return [slice(start, start + size) for start in range(0, len(views), size)]
+
+
+def _to_planes(images: Tensor) -> Tensor:
+    """The images as (B, 3, H, W), not copied."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images must be (B, H, W, 3) uint8, not {tuple(images.shape)} {images.dtype}"
+        )
+    return images.permute(0, 3, 1, 2) if images.shape[3] == 3 else images
+
+
+def _mean_and_std(config: AugmentationConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    values = _to_device(np.array([config.mean, config.std], dtype=np.float32), device)
+    mean, std = values.view(2, 3, 1, 1).unbind()
+    return mean, std
+
+
+def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":  # a copy from pageable memory would make the host wait
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,0 +1,327 @@
+"""The command line: thin functions, and the one place that turns errors into exit codes.
+
+0 done, 1 failed, 2 wrong usage or config, 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from alignctl import __version__
+from alignctl.errors import AlignctlError, ConfigError
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class _Group(TyperGroup):
+    """The commands, behind one handler of errors."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from alignctl.console import print_error
+
+        try:
+            return super().invoke(ctx)
+        except AlignctlError as error:
+            if "-v" in sys.argv or "--verbose" in sys.argv:
+                import traceback
+
+                traceback.print_exc()
+            print_error(str(error))
+            raise typer.Exit(WRONG_USAGE if isinstance(error, ConfigError) else FAILED) from error
+        except KeyboardInterrupt as error:
+            print_error("interrupted")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="How alike do networks become when only the training objective differs?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+sweep_app = _group("Train and evaluate a study at several values of one setting.")
+report_app = _group("Turn the tables of runs into something to read.")
+report_to_app = _group("Choose the format.")
+config_app = _group("List, show and check studies.")
+app.add_typer(sweep_app, name="sweep")
+app.add_typer(report_app, name="report")
+report_app.add_typer(report_to_app, name="to")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[
+    str | None,
+    typer.Argument(help="A YAML file, or the name of a ready-made study.", show_default="digits"),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as training.epochs=5."),
+]
+Run = Annotated[
+    str | None,
+    typer.Argument(help="A run directory or its name.", show_default="the newest under ./runs"),
+]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(help="Where results go.", show_default="the next free ./runs/NAME"),
+]
+NProc = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
+Reference = Annotated[str, typer.Option(help="The objective that others are compared with.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def pretrain(
+    config: Config = None,
+    overrides: Overrides = None,
+    run_dir: RunDir = None,
+    nproc: NProc = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train all objectives of a study in lock step: same weights, batches and views."""
+    from alignctl.commands import pretrain as command
+    from alignctl.console import print_line, print_table
+
+    config, changes = _split(config, overrides)
+    plan = command.plan(config, changes, run_dir=run_dir, nproc=nproc, resume=resume)
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan, json_output=as_json)
+    if as_json:
+        return _print_result(result)
+    if plan.finished:
+        print_line(f"{result.run}: finished already")
+    rows = [(name, loss) for name, loss in result.losses.items()]
+    print_table(f"Loss in epoch {result.epochs}", ("objective", "loss"), rows)
+    print_line(f"{result.run}: {result.epochs} epochs in {result.training_s:.0f} s of training")
+    return print_line("next: alignctl eval-alignment, alignctl weight-gap")
+
+
+@app.command()
+def eval_alignment(
+    run: Run = None,
+    reference: Reference = "cl",
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="train or test; may be repeated.", show_default="both"),
+    ] = None,
+    representation: Annotated[
+        str, typer.Option(help="h: the encoder's output; g: the projector's.")
+    ] = "h",
+    nproc: NProc = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """CKA and RSA of every objective against one, at every saved epoch, on all images."""
+    from alignctl.commands import eval_alignment as command
+    from alignctl.console import print_line, print_table
+
+    plan = command.plan(
+        run,
+        reference=reference,
+        splits=tuple(split or ()),
+        representation=representation,
+        nproc=nproc,
+    )
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan, json_output=as_json)
+    if as_json:
+        return _print_result(result)
+    for name in plan.splits:
+        columns, rows = command.table_of(result, name, plan.objectives)
+        print_table(f"Similarity to {reference} on {name} ({representation})", columns, rows)
+    return print_line(f"{plan.run.alignment}: {result.evaluated} new evaluations")
+
+
+@app.command()
+def weight_gap(
+    run: Run = None,
+    reference: Reference = "cl",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="An objective; may be repeated.", show_default="all others"),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """The relative distance and the angle between encoder weights, at every saved epoch."""
+    from alignctl.commands import weight_gap as command
+    from alignctl.console import print_line, print_table
+
+    plan = command.plan(run, reference=reference, compare=compare or ())
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan, json_output=as_json)
+    if as_json:
+        return _print_result(result)
+    columns = ("epoch", "objective", "mean", "total", "angle_degrees")
+    rows = [[row[column] for column in columns] for row in result.rows]
+    print_table(f"Weight gap to {reference}", columns, rows)
+    return print_line(f"{plan.run.weight_gap}: tables written")
+
+
+@sweep_app.command("temperature")
+def sweep_temperature(
+    config: Config = None,
+    overrides: Overrides = None,
+    values: Annotated[str, typer.Option(help="Temperatures, separated by commas.")] = "0.1,0.5,1.0",
+    run_dir: RunDir = None,
+    nproc: NProc = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train and evaluate a study at several temperatures; finished ones are skipped."""
+    from alignctl.commands import sweep as command
+    from alignctl.console import print_line, print_table
+
+    config, changes = _split(config, overrides)
+    plan = command.plan("temperature", config, changes, values=values, run_dir=run_dir, nproc=nproc)
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan, json_output=as_json)
+    if as_json:
+        _print_result(result)
+    else:
+        columns, rows = command.table_of(result)
+        print_table(f"Similarity to {result.reference} after the last epoch", columns, rows)
+        print_line(f"{result.sweep}: {len(plan.values) - len(result.failures)} values done")
+    if result.failures:
+        lines = [f"{value}: {reason}" for value, reason in result.failures.items()]
+        raise AlignctlError("these values failed:\n" + "\n".join(lines))
+    return None
+
+
+@report_to_app.command("markdown")
+def report_to_markdown(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Run or sweep directories, or their names.",
+            show_default="the newest run or sweep under ./runs",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write.", show_default="RUN/report")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write report.md with figures: losses, alignment, weight gap, and what was run."""
+    from alignctl.commands import report as command
+    from alignctl.console import print_line
+
+    plan = command.plan(runs or (), output=output)
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan)
+    if as_json:
+        return _print_result(result)
+    for answer in result.answers:
+        print_line(answer)
+    return print_line(f"{result.report}: written, with {len(result.figures)} figures")
+
+
+@config_app.command("list")
+def config_list() -> None:
+    """The ready-made studies."""
+    from alignctl.commands import config as command
+    from alignctl.console import print_line
+
+    for line in command.descriptions():
+        print_line(line)
+
+
+@config_app.command("show")
+def config_show(name: str, overrides: Overrides = None) -> None:
+    """A study as it would run, every default written out."""
+    from alignctl.config.load import load_study, to_yaml
+
+    typer.echo(to_yaml(load_study(name, overrides or ())), nl=False)
+
+
+@config_app.command("validate")
+def config_validate(file: str, overrides: Overrides = None) -> None:
+    """Check a study without running it."""
+    from alignctl.config.load import load_study
+
+    study = load_study(file, overrides or ())
+    typer.echo(f"{file}: a valid study of {', '.join(study.objective_names)}")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON Schema of a study, for editors."""
+    from alignctl.config import StudyConfig
+    from alignctl.console import print_json
+
+    print_json(StudyConfig.model_json_schema())
+
+
+def _split(config: str | None, overrides: Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """The first word is an override too where it has a `=`."""
+    if config is not None and "=" in config:
+        return None, [config, *(overrides or ())]
+    return config, list(overrides or ())
+
+
+def _print_plan(summary: dict[str, Any]) -> None:
+    import yaml
+
+    typer.echo(yaml.safe_dump(summary, sort_keys=False, width=100), nl=False)
+
+
+def _print_result(result: Any) -> None:
+    from alignctl.console import print_json
+
+    print_json(asdict(result))
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

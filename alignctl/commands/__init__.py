@@ -1,0 +1,1 @@
+"""One module per subcommand: plan what to do, run it, return what came of it."""

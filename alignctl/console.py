@@ -1,0 +1,180 @@
+"""What people see: progress, tables, and one line for an error. Science is done elsewhere."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.table import Table
+
+Event = dict[str, Any]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_error(message: str) -> None:
+    """One `error:` line (more only where a config has several wrong keys), never wrapped."""
+    err.print("[bold red]error:[/] ", end="")
+    err.print(message, markup=False, soft_wrap=True)
+
+
+def print_json(values: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(values, indent=2) + "\n")
+
+
+def print_line(text: str) -> None:
+    """A plain line on standard output, never wrapped."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table whose first column is left-aligned; floats with four digits, gaps as a dash."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+class View:
+    """Listens to a launch's events while it is open; on a terminal with live bars."""
+
+    def __init__(self, *, json_output: bool = False) -> None:
+        # --json leaves standard output to the one document at the end
+        self._console = err if json_output else out
+        self._live: Live | None = None
+
+    def __enter__(self) -> "View":
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=8)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        handler = getattr(self, f"on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _show(self, *parts: Any) -> None:
+        if self._live is not None:
+            self._live.update(Group(*parts))
+
+    def _line(self, text: str) -> None:
+        """Only where there is no terminal."""
+        if self._live is None:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+
+class TrainingView(View):
+    """Epoch and step bars, loss by objective, images/s and time left; or a line per epoch."""
+
+    def __init__(self, *, batch_size: int, json_output: bool = False) -> None:
+        super().__init__(json_output=json_output)
+        self._batch_size = batch_size
+        self._losses: dict[str, tuple[float | None, float]] = {}
+        self._rate = 0.0
+        self._bars = Progress(
+            TextColumn("{task.description:>6}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeLeft(elapsed_when_finished=True),
+        )
+        self._epochs: TaskID | None = None
+        self._steps: TaskID | None = None
+        self._total_epochs = 0
+
+    def on_start(self, event: Event) -> None:
+        """The study is loaded and training begins."""
+        self._total_epochs = event["epochs"]
+        done = event["finished_epochs"]
+        self._epochs = self._bars.add_task("epoch", total=event["epochs"], completed=done, note="")
+        self._steps = self._bars.add_task("step", total=event["steps_per_epoch"], note="")
+        resumed = f", going on after epoch {done}" if done else ""
+        self._line(f"training {', '.join(event['objectives'])} in {event['run']}{resumed}")
+        self._draw()
+
+    def on_step(self, event: Event) -> None:
+        """Some steps of an epoch are behind."""
+        if self._steps is not None:
+            self._bars.update(self._steps, completed=event["step"])
+        self._draw()
+
+    def on_epoch(self, event: Event) -> None:
+        """An epoch is behind, with its mean losses."""
+        self._rate = event["steps"] * self._batch_size / event["seconds"]
+        previous = {name: value[1] for name, value in self._losses.items()}
+        self._losses = {
+            name: (previous.get(name), value) for name, value in event["losses"].items()
+        }
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in event["losses"].items())
+        self._line(
+            f"epoch {event['epoch']:>4}/{self._total_epochs}  {losses}  {self._rate:.0f} images/s"
+        )
+        if self._epochs is not None and self._steps is not None:
+            self._bars.update(
+                self._epochs, completed=event["epoch"], note=f"{self._rate:.0f} images/s"
+            )
+            self._bars.update(self._steps, completed=0)
+        self._draw()
+
+    def _draw(self) -> None:
+        table = Table("objective", "loss", "change", box=None, padding=(0, 2), header_style="dim")
+        for name, (before, loss) in self._losses.items():
+            change = "" if before is None else f"{loss - before:+.4f}"
+            table.add_row(name, f"{loss:.4f}", change)
+        self._show(table, self._bars)
+
+
+class CountView(View):
+    """One bar over things done out of a total; or a line for each."""
+
+    def __init__(self, *, json_output: bool = False) -> None:
+        super().__init__(json_output=json_output)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft()
+        )
+        self._task: TaskID | None = None
+        self._started = time.perf_counter()
+
+    def on_evaluate(self, event: Event) -> None:
+        """An epoch of one split is about to be evaluated, or all of them are done."""
+        if "epoch" in event:
+            self._line(f"evaluating epoch {event['epoch']}, {event['split']}")
+        self._advance("evaluating", event)
+
+    def on_compare(self, event: Event) -> None:
+        """A pair of objectives is about to be compared."""
+        self._advance("comparing weights", event)
+
+    def _advance(self, title: str, event: Event) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(title, total=event["total"])
+        self._bar.update(self._task, completed=event["done"])
+        self._show(self._bar)

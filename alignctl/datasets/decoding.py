@@ -1,0 +1,114 @@
+"""From image files to one array of pixels."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from alignctl.errors import DataError
+
+_NUM_THREADS = min(8, os.cpu_count() or 1)
+_IMAGES_AT_A_TIME = 256  # bounds the encoded images held in memory
+_IMAGES_PER_TASK = 16  # handing small images over one by one takes as long as decoding them
+_MEMORY_NEVER_REFUSED = 16 * 10**9
+
+
+def decode_images(
+    encoded: Iterable[tuple[str, Path | bytes]], num_images: int, *, image_size: int | None
+) -> NDArray[np.uint8]:
+    """The pixels of all images in RGB: (num_images, H, W, 3) uint8.
+
+    encoded: for each image what to call it in an error, and its file or the bytes of it.
+    image_size: the shorter side is resized to it (bilinear with antialiasing) and the centre
+    cropped; without it all images must have the same size.
+    Raises DataError for a damaged image, for differing sizes, and for more than the memory holds.
+    """
+    remaining = iter(encoded)
+    pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)
+    position = 0
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        while chunk := list(islice(remaining, _IMAGES_AT_A_TIME)):
+            if position == 0:
+                shape = _size_of(chunk[0]) if image_size is None else (image_size, image_size)
+                pixels = _allocate(num_images, shape)
+            tasks = [
+                chunk[i : i + _IMAGES_PER_TASK] for i in range(0, len(chunk), _IMAGES_PER_TASK)
+            ]
+            decoded = pool.map(lambda task: [_decode(item, image_size) for item in task], tasks)
+            for (name, _), image in zip(chunk, chain.from_iterable(decoded), strict=True):
+                if image.shape != pixels.shape[1:]:
+                    raise DataError(_differing_sizes(name, image, pixels))
+                pixels[position] = image
+                position += 1
+    assert position == num_images
+    return pixels
+
+
+def _decode(item: tuple[str, Path | bytes], image_size: int | None) -> NDArray[np.uint8]:
+    name, data = item
+    try:
+        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
+            rgb = image.convert("RGB")
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
+    return np.asarray(rgb if image_size is None else _resize_and_crop(rgb, image_size))
+
+
+def _size_of(item: tuple[str, Path | bytes]) -> tuple[int, int]:
+    height, width, _ = _decode(item, None).shape
+    return height, width
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # names the object in memory, not the file
+        return "no known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
+    """The centre of the image at the resolution where its shorter side is `size`.
+
+    Rounds as torchvision's Resize and CenterCrop do.
+    """
+    width, height = image.size
+    shorter = min(width, height)
+    if shorter != size:
+        width, height = int(size * width / shorter), int(size * height / shorter)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _allocate(num_images: int, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    height, width = shape
+    num_bytes = num_images * height * width * 3
+    if num_bytes > max(_MEMORY_NEVER_REFUSED, _physical_memory()):
+        raise DataError(
+            f"dataset: {num_images} images of {width}x{height} take {num_bytes / 1e9:.0f} GB of "
+            "memory; choose a smaller dataset.image_size, or fewer dataset.classes or "
+            "dataset.images_per_class"
+        )
+    return np.empty((num_images, height, width, 3), dtype=np.uint8)
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return 0
+
+
+def _differing_sizes(name: str, image: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> str:
+    (height, width), (first_height, first_width) = image.shape[:2], pixels.shape[1:3]
+    return (
+        f"{name}: {width}x{height} where the first image has {first_width}x{first_height}; "
+        "set dataset.image_size to bring all to one size"
+    )

@@ -1,0 +1,138 @@
+"""Parquet shards as the Hugging Face hub lays them out."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from alignctl.config.datasets import ParquetConfig
+from alignctl.datasets.decoding import decode_images
+from alignctl.datasets.source import Source, Split
+from alignctl.errors import ConfigError, DataError
+
+_PREFIXES = {"train": ("train",), "test": ("test", "validation", "val")}
+_IMAGE_COLUMNS = "image", "img"
+_LABEL_COLUMNS = "label", "fine_label"
+
+
+def parquet_source(config: ParquetConfig, split: Split) -> Source:
+    """The images of one split; ids count the rows through the shards in the order of their names.
+
+    Class names come from the schema's metadata; without them they are the numbers of the labels.
+    Raises ConfigError if the folder or its shards are missing, DataError if a shard is damaged.
+    """
+    root = config.path.expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"dataset.path: there is no folder '{root}'")
+    train, shards = _shards(root, "train"), _shards(root, split)
+    labels = [_read_labels(shard) for shard in shards]
+    names = _class_names(train[0])
+    if not names:
+        # counted over both splits: a test split may lack the last classes
+        known = labels if split == "train" else [*labels, *map(_read_labels, train)]
+        names = tuple(str(label) for label in range(max(map(_num_classes, known))))
+    for shard, shard_labels in zip(shards, labels, strict=True):
+        if _num_classes(shard_labels) > len(names):
+            row = int(shard_labels.argmax())
+            raise DataError(
+                f"{shard}, row {row}: label {shard_labels[row]}, but there are {len(names)} classes"
+            )
+    starts = np.cumsum([0, *map(len, labels)])
+    return Source(
+        labels=np.concatenate(labels),
+        class_names=names,
+        read=lambda ids: decode_images(
+            _encoded_images(shards, starts, ids), len(ids), image_size=config.image_size
+        ),
+    )
+
+
+def _shards(root: Path, split: Split) -> list[Path]:
+    for prefix in _PREFIXES[split]:
+        for folder in (root, root / "data"):
+            if shards := sorted(folder.glob(f"{prefix}-*.parquet")):
+                return shards
+    wanted = " or ".join(f"{prefix}-*.parquet" for prefix in _PREFIXES[split])
+    raise ConfigError(f"dataset.path: '{root}' has no {wanted}, nor has its folder data/")
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(shard) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{shard}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _column(file: pq.ParquetFile, shard: Path, names: tuple[str, ...]) -> pa.Field:
+    schema = file.schema_arrow
+    for name in names:
+        if name in schema.names:
+            return schema.field(name)
+    wanted = "' or '".join(names)
+    raise DataError(f"{shard}: no column '{wanted}' (columns: {', '.join(schema.names)})")
+
+
+def _read_labels(shard: Path) -> NDArray[np.int64]:
+    with _opened(shard) as file:
+        field = _column(file, shard, _LABEL_COLUMNS)
+        if not pa.types.is_integer(field.type):
+            raise DataError(f"{shard}: column '{field.name}' holds {field.type}, not whole numbers")
+        column = file.read([field.name]).column(0)
+        labels: NDArray[np.int64] = column.cast(pa.int64()).fill_null(-1).to_numpy()
+        return labels
+
+
+def _num_classes(labels: NDArray[np.int64]) -> int:
+    return int(labels.max(initial=-1)) + 1
+
+
+def _class_names(shard: Path) -> tuple[str, ...]:
+    """The names in the metadata that the `datasets` library writes; none without it."""
+    with _opened(shard) as file:
+        label = _column(file, shard, _LABEL_COLUMNS).name
+        metadata = (file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        return tuple(json.loads(metadata)["info"]["features"][label]["names"])
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def _encoded_images(
+    shards: list[Path], starts: NDArray[np.int64], ids: NDArray[np.int64]
+) -> Iterator[tuple[str, bytes]]:
+    """The place and the bytes of each image; holds one row group at a time, skips unused ones."""
+    for shard, start, end in zip(shards, starts[:-1], starts[1:], strict=True):
+        rows = ids[(ids >= start) & (ids < end)] - start
+        if not rows.size:
+            continue
+        with _opened(shard) as file:
+            field = _column(file, shard, _IMAGE_COLUMNS)
+            if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") < 0:
+                raise DataError(f"{shard}: column '{field.name}' has no field 'bytes'")
+            first = 0
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
+                wanted = rows[(rows >= first) & (rows < first + size)]
+                if wanted.size:
+                    column = file.read_row_group(group, [field.name]).column(0).take(wanted - first)
+                    yield from _places_and_bytes(shard, wanted, column)
+                first += size
+
+
+def _places_and_bytes(
+    shard: Path, rows: NDArray[np.int64], column: pa.ChunkedArray
+) -> Iterator[tuple[str, bytes]]:
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "bytes")
+    for row, data in zip(rows, column.to_pylist(), strict=True):
+        if not isinstance(data, bytes):
+            raise DataError(f"{shard}, row {row}: holds no image bytes")
+        yield f"{shard}, row {row}", data

@@ -1,0 +1,121 @@
+"""What a source of images gives, and which of its images a study uses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alignctl.config.datasets import DatasetSelection
+from alignctl.errors import ConfigError
+
+Split = Literal["train", "test"]
+
+_NUM_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """All images of one split, none of them decoded yet.
+
+    labels: (N,) index into class_names; negative for images without a label.
+    read: from m ids, ascending, to the images (m, H, W, 3) uint8.
+    """
+
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images that a study uses, in memory.
+
+    images: (N, H, W, 3) uint8. labels: (N,) index into class_names, the chosen classes.
+    ids: (N,) index of each image in the whole split, ascending.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+def select_images(source: Source, config: DatasetSelection, split: Split) -> ImageSet:
+    """The images of the chosen classes, read from the source.
+
+    Raises ConfigError if `classes` or `images_per_class` ask for what the source does not have.
+    """
+    classes = _chosen_classes(source.class_names, config)
+    position = np.full(len(source.class_names) + 1, -1)  # the last one is for "no label"
+    position[classes] = np.arange(len(classes))
+    labels = position[np.maximum(source.labels, -1)]
+    names = tuple(source.class_names[index] for index in classes)
+    ids = np.flatnonzero(labels >= 0)
+    if split == "train":
+        ids = _first_of_each_class(ids, labels[ids], names, config.images_per_class)
+    if not ids.size:
+        raise ConfigError(f"dataset.classes: the {split} split has no image of the chosen classes")
+    images = np.ascontiguousarray(source.read(ids))
+    return ImageSet(images=images, labels=labels[ids], ids=ids, class_names=names)
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """What to say after "is not a class": the nearest name, and the names there are."""
+    close = get_close_matches(name, names, n=1)
+    shown = ", ".join(names[:_NUM_NAMES_SHOWN])
+    rest = f", ...: {len(names)} in all" if len(names) > _NUM_NAMES_SHOWN else ""
+    return (f"; did you mean '{close[0]}'?" if close else "") + f" ({shown}{rest})"
+
+
+def _chosen_classes(names: tuple[str, ...], config: DatasetSelection) -> list[int]:
+    wanted = config.classes
+    if isinstance(wanted, int):
+        if wanted > len(names):
+            raise ConfigError(f"dataset.classes: {wanted} is more than the {len(names)} there are")
+        chosen = list(range(wanted))
+    elif wanted is None:
+        chosen = list(range(len(names)))
+    else:
+        chosen = [_class_index(item, names) for item in wanted]
+    for index in chosen:
+        if chosen.count(index) > 1:
+            raise ConfigError(f"dataset.classes: '{names[index]}' is listed twice")
+    if len(chosen) < 2:
+        found = f"one class only, '{names[chosen[0]]}'" if chosen else "no class"
+        raise ConfigError(f"dataset.classes: {found}; the objectives need at least two")
+    return chosen
+
+
+def _class_index(item: int | str, names: tuple[str, ...]) -> int:
+    if isinstance(item, str):
+        if item not in names:
+            raise ConfigError(f"dataset.classes: '{item}' is not a class{nearest(item, names)}")
+        return names.index(item)
+    if not 0 <= item < len(names):
+        raise ConfigError(f"dataset.classes: {item} is not a class (0 to {len(names) - 1})")
+    return item
+
+
+def _first_of_each_class(
+    ids: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    names: tuple[str, ...],
+    images_per_class: int | None,
+) -> NDArray[np.int64]:
+    counts = np.bincount(labels, minlength=len(names))
+    fewest = int(counts.argmin())
+    if counts[fewest] == 0:
+        raise ConfigError(f"dataset.classes: '{names[fewest]}' has no training images")
+    if images_per_class is None:
+        return ids
+    if images_per_class > counts[fewest]:
+        raise ConfigError(
+            f"dataset.images_per_class: {images_per_class} is more than the {counts[fewest]} "
+            f"training images of '{names[fewest]}'"
+        )
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.cumsum(counts) - counts
+    return np.sort(ids[by_class[starts[:, None] + np.arange(images_per_class)].ravel()])

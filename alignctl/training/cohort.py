@@ -1,0 +1,78 @@
+"""The models of one process, one for each objective, trained in lock step on the same views."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from alignctl.config import StudyConfig
+from alignctl.config.objectives import ObjectiveConfig
+from alignctl.encoders import Network, build_network
+from alignctl.objectives import Objective, ObjectiveContext, ViewBatch, build_objective
+from alignctl.randomness import derive_seed
+from alignctl.training.optimizers import build_optimizer
+
+
+@dataclass(frozen=True)
+class Member:
+    """One objective with its network and optimiser."""
+
+    name: str
+    network: Network
+    objective: Objective
+    optimizer: Optimizer
+
+    def weights(self) -> dict[str, Tensor]:
+        """Encoder, projector and the objective's own tensors, by name."""
+        own = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        return {**self.network.state_dict(), **own}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training needs to go on."""
+        return {
+            "network": self.network.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def step(self, batch: ViewBatch, *, learning_rate: float, clip_norm: float | None) -> Tensor:
+        """Take one step and return the loss before it, 0-d, still on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        loss: Tensor = self.objective(self.network, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if clip_norm is not None:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, clip_norm)
+        self.optimizer.step()
+        self.objective.after_step(self.network)
+        return loss.detach()
+
+
+def build_member(
+    study: StudyConfig, config: ObjectiveConfig, *, num_classes: int, device: torch.device
+) -> Member:
+    """A model at its initial weights, which are the same for every objective of the study."""
+    context = ObjectiveContext(
+        temperature=study.temperature,
+        num_classes=num_classes,
+        projection_dim=study.projector.output_dim,
+    )
+    network = build_network(study).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(study.seed, f"objective {config.name}"))
+        objective = build_objective(config, context)
+    objective = objective.to(device)
+    parameters = [*network.parameters(), *objective.parameters()]
+    optimizer = build_optimizer(study.training.optimizer, parameters)
+    return Member(config.name, network, objective, optimizer)

@@ -1,0 +1,90 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from alignctl.datasets import decoding
+from alignctl.datasets.decoding import decode_images
+from alignctl.errors import DataError
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_images_come_in_order_whatever_their_number():
+    pixels = [noise(3, 4, seed) for seed in range(600)]
+    items = ((f"image {seed}", png(image)) for seed, image in enumerate(pixels))
+    assert np.array_equal(decode_images(items, 600, image_size=None), np.stack(pixels))
+
+
+def test_grey_and_palette_images_become_rgb():
+    gray = Image.fromarray(noise(4, 4)[:, :, 0])
+    for image in (gray, gray.convert("P"), gray.convert("LA")):
+        file = BytesIO()
+        image.save(file, "PNG")
+        decoded = decode_images([("x", file.getvalue())], 1, image_size=None)
+        assert np.array_equal(decoded[0], np.asarray(gray.convert("RGB")))
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 31), (31, 50), (20, 33), (16, 40), (9, 7)])
+def test_resizing_matches_torchvision(height, width):
+    image = Image.fromarray(noise(height, width))
+    transform = v2.Compose([v2.Resize(16, antialias=True), v2.CenterCrop(16), v2.PILToTensor()])
+    expected = transform(image).permute(1, 2, 0)
+    decoded = decode_images([("x", png(np.asarray(image)))], 1, image_size=16)
+    assert torch.equal(torch.from_numpy(decoded[0]), expected)
+
+
+def test_the_first_image_of_another_size_is_named():
+    sizes = [(4, 5), (4, 5), (6, 7), (8, 9)]
+    items = [(f"image {i}", png(noise(*size))) for i, size in enumerate(sizes)]
+    with pytest.raises(DataError, match=r"^image 2: 7x6 where .* 5x4; set dataset.image_size"):
+        decode_images(items, 4, image_size=None)
+    assert decode_images(items, 4, image_size=4).shape == (4, 4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"not an image", "no known format"),
+        (b"", "no known format"),
+        (png(noise(64, 64))[:3000], "truncated"),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 1, 300])
+def test_a_damaged_image_is_named(data, reason, position):
+    items = [(f"image {i}", png(noise(64, 64))) for i in range(position)] + [("the bad one", data)]
+    with pytest.raises(DataError, match=f"^the bad one: not a readable image: .*{reason}") as error:
+        decode_images(items, position + 1, image_size=None)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    path = tmp_path / "gone.png"
+    with pytest.raises(DataError, match=r"gone.png: not a readable image: No such file"):
+        decode_images([(str(path), path)], 1, image_size=None)
+
+
+def test_more_than_the_memory_is_refused_before_decoding(monkeypatch):
+    monkeypatch.setattr(decoding, "_physical_memory", lambda: 8 * 10**9)
+    decoded = iter([("first", png(noise(1000, 1000))), ("never decoded", b"")])
+    with pytest.raises(
+        DataError, match=r"6000 images of 1000x1000 take 18 GB .* dataset.image_size"
+    ):
+        decode_images(decoded, 6000, image_size=None)
+    with pytest.raises(DataError, match="2000000 images of 64x64 take 25 GB"):
+        decode_images([("x", png(noise(2, 2)))], 2_000_000, image_size=64)
+
+
+def test_the_physical_memory_is_known_here():
+    assert decoding._physical_memory() > 2**27

@@ -1,0 +1,114 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alignctl.config.datasets import ImageFolderConfig
+from alignctl.datasets import load_images
+from alignctl.errors import ConfigError, DataError
+
+
+def write(path: Path, value: int, size: tuple[int, int] = (6, 5)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 0, 255 - value)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    write(tmp_path / "train/dog/b.png", 1)
+    write(tmp_path / "train/dog/a/z.PNG", 2)
+    write(tmp_path / "train/cat/2.bmp", 3)
+    write(tmp_path / "train/cat/10.png", 4)
+    write(tmp_path / "train/cat/.hidden.png", 5)
+    write(tmp_path / "train/.thumbnails/x.png", 6)
+    (tmp_path / "train/cat/notes.txt").write_text("not an image")
+    (tmp_path / "train/README").write_text("not a class")
+    write(tmp_path / "test/dog/q.png", 7)
+    write(tmp_path / "test/cat/r.png", 8)
+    return tmp_path
+
+
+def test_images_are_found_in_sorted_order_nested_ones_too(root):
+    train = load_images(ImageFolderConfig(path=root), "train")
+    assert train.class_names == ("cat", "dog")
+    assert train.images.shape == (4, 5, 6, 3)
+    assert train.images[:, 0, 0, 0].tolist() == [4, 3, 2, 1]
+    assert train.images[:, 0, 0, 2].tolist() == [251, 252, 253, 254]
+    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert train.ids.tolist() == [0, 1, 2, 3]
+
+
+def test_the_test_split_uses_the_classes_of_the_training_split(root):
+    write(root / "train/bee/1.png", 9)
+    test = load_images(ImageFolderConfig(path=root), "test")
+    assert test.class_names == ("bee", "cat", "dog")
+    assert test.labels.tolist() == [1, 2]
+    assert test.images[:, 0, 0, 0].tolist() == [8, 7]
+
+
+def test_val_stands_in_for_test_only_where_there_is_no_test(root):
+    write(root / "val/cat/1.png", 99)
+    config = ImageFolderConfig(path=root)
+    assert load_images(config, "test").images[:, 0, 0, 0].tolist() == [8, 7]
+    (root / "test").rename(root / "elsewhere")
+    assert load_images(config, "test").images[:, 0, 0, 0].tolist() == [99]
+
+
+def test_only_the_chosen_classes_are_decoded(root):
+    write(root / "train/emu/1.png", 1)
+    (root / "train/dog/b.png").write_bytes(b"broken")
+    chosen = load_images(ImageFolderConfig(path=root, classes=("emu", "cat")), "train")
+    assert chosen.labels.tolist() == [1, 1, 0]
+    assert chosen.ids.tolist() == [0, 1, 4]
+
+
+def test_images_of_many_sizes_need_an_image_size(root):
+    write(root / "train/dog/c.png", 5, size=(9, 12))
+    with pytest.raises(DataError, match=r"train/dog/c.png: 9x12 .*set dataset.image_size"):
+        load_images(ImageFolderConfig(path=root), "train")
+    sized = load_images(ImageFolderConfig(path=root, image_size=4), "train")
+    assert sized.images.shape == (5, 4, 4, 3)
+    assert np.array_equal(sized.images[:, 2, 2, 0], [4, 3, 2, 1, 5])
+
+
+def test_a_corrupt_image_is_named(root):
+    (root / "train/dog/b.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"train/dog/b.png: not a readable image"):
+        load_images(ImageFolderConfig(path=root), "train")
+
+
+@pytest.mark.parametrize(
+    ("missing", "split", "message"),
+    [
+        ("", "train", "there is no folder"),
+        ("train", "train", "has no folder train/"),
+        ("train", "test", "has no folder train/"),
+        ("test", "test", "has no folder test/ or val/"),
+    ],
+)
+def test_missing_folders_are_config_errors(root, missing, split, message):
+    shutil.rmtree(root / missing)
+    with pytest.raises(ConfigError, match=f"^dataset.path: .*{message}"):
+        load_images(ImageFolderConfig(path=root), split)
+
+
+def test_a_file_is_no_image_folder(root):
+    with pytest.raises(ConfigError, match=r"^dataset.path: there is no folder"):
+        load_images(ImageFolderConfig(path=root / "train/README"), "train")
+
+
+def test_a_test_class_that_was_never_trained_is_refused(root):
+    write(root / "test/dgo/1.png", 1)
+    with pytest.raises(ConfigError, match=r"test/dgo' is not a class of .*; did you mean 'dog'\?"):
+        load_images(ImageFolderConfig(path=root), "test")
+
+
+def test_folders_without_classes_or_images_are_refused(root):
+    (root / "empty/train").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="no class"):
+        load_images(ImageFolderConfig(path=root / "empty"), "train")
+    (root / "train/eel").mkdir()
+    with pytest.raises(ConfigError, match="'eel' has no training images"):
+        load_images(ImageFolderConfig(path=root), "train")

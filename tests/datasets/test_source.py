@@ -1,0 +1,135 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from alignctl.config.datasets import DatasetConfig, DatasetSelection
+from alignctl.datasets import DATASETS, load_images
+from alignctl.datasets.source import ImageSet, Source, select_images
+from alignctl.errors import ConfigError
+
+LABELS = np.array([2, 0, 1, 1, 0, 2, 0, -1, 1, 0])
+NAMES = "cat", "dog", "emu"
+
+
+def select(split: str = "train", labels: np.ndarray = LABELS, **selection: object) -> ImageSet:
+    """Images whose every pixel is their id."""
+    source = Source(
+        labels=labels,
+        class_names=NAMES,
+        read=lambda ids: np.broadcast_to(
+            ids.astype(np.uint8)[:, None, None, None], (len(ids), 2, 2, 3)
+        ),
+    )
+    return select_images(source, DatasetSelection(**selection), split)
+
+
+def test_without_a_choice_every_labelled_image_is_used():
+    chosen = select()
+    assert chosen.ids.tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    assert chosen.labels.tolist() == [2, 0, 1, 1, 0, 2, 0, 1, 0]
+    assert chosen.class_names == NAMES
+    assert chosen.images[:, 0, 0, 0].tolist() == chosen.ids.tolist()
+    assert chosen.ids.dtype == chosen.labels.dtype == np.int64
+    assert chosen.images.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "ids", "labels"),
+    [
+        (2, ("cat", "dog"), [1, 2, 3, 4, 6, 8, 9], [0, 1, 1, 0, 0, 1, 0]),
+        ((2, 0), ("emu", "cat"), [0, 1, 4, 5, 6, 9], [0, 1, 1, 0, 1, 1]),
+        (("emu", 1), ("emu", "dog"), [0, 2, 3, 5, 8], [0, 1, 1, 0, 1]),
+    ],
+)
+def test_chosen_classes_keep_ids_and_get_new_labels(classes, names, ids, labels):
+    chosen = select(classes=classes)
+    assert chosen.class_names == names
+    assert chosen.ids.tolist() == ids
+    assert chosen.labels.tolist() == labels
+
+
+def test_images_per_class_takes_the_first_of_each_class_by_id():
+    assert select(images_per_class=2).ids.tolist() == [0, 1, 2, 3, 4, 5]
+    assert select(images_per_class=1, classes=("emu", "dog")).ids.tolist() == [0, 2]
+
+
+def test_the_test_split_stays_whole():
+    assert select("test", images_per_class=1).ids.tolist() == select().ids.tolist()
+    assert select("test", images_per_class=1000, classes=2).ids.size == 7
+
+
+def test_a_class_may_be_missing_in_the_test_split():
+    assert select("test", labels=np.array([0, 0, 1])).class_names == NAMES
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"classes": 4}, "dataset.classes: 4 is more than the 3 there are"),
+        ({"classes": 1}, "dataset.classes: one class only, 'cat'"),
+        ({"classes": ("dog",)}, "dataset.classes: one class only, 'dog'"),
+        ({"classes": ()}, "dataset.classes: no class"),
+        ({"classes": (0, 3)}, r"dataset.classes: 3 is not a class \(0 to 2\)"),
+        ({"classes": (0, -1)}, "dataset.classes: -1 is not a class"),
+        (
+            {"classes": ("cat", "dgo")},
+            r"dataset.classes: 'dgo' is not a class; did you mean 'dog'\? \(cat, dog, emu\)",
+        ),
+        ({"classes": ("cat", "xyz")}, r"'xyz' is not a class \(cat, dog, emu\)"),
+        ({"classes": ("dog", "cat", 1)}, "dataset.classes: 'dog' is listed twice"),
+        (
+            {"images_per_class": 3},
+            "dataset.images_per_class: 3 is more than the 2 training images of 'emu'",
+        ),
+    ],
+)
+def test_a_choice_that_cannot_be_met_names_its_key(selection, message):
+    with pytest.raises(ConfigError, match=f"^{message}" if message[0] == "d" else message) as error:
+        select(**selection)
+    assert "\n" not in str(error.value)
+
+
+def test_a_training_class_without_images_is_refused():
+    with pytest.raises(ConfigError, match=r"^dataset.classes: 'dog' has no training images"):
+        select(labels=np.array([0, 2, 2]))
+
+
+def test_an_empty_test_selection_is_refused():
+    with pytest.raises(ConfigError, match=r"^dataset.classes: the test split has no image"):
+        select("test", labels=np.array([2, -1]), classes=2)
+
+
+def test_long_lists_of_classes_are_cut_short():
+    names = tuple(f"class{index}" for index in range(100))
+    source = Source(labels=np.arange(100), class_names=names, read=lambda ids: ids)
+    with pytest.raises(ConfigError, match=r"class19, \.\.\.: 100 in all\)$"):
+        select_images(source, DatasetSelection(classes=("class", 1)), "train")
+
+
+def test_every_dataset_of_the_config_has_a_source():
+    names = set()
+    for member in TypeAdapter(DatasetConfig).json_schema()["$defs"].values():
+        name = member["properties"]["name"]
+        names |= set(name.get("enum", [name.get("const")]))
+    assert set(DATASETS) == names
+
+
+def test_loading_digits_imports_no_torch():
+    code = (
+        "import sys\n"
+        "from alignctl.config.datasets import DigitsConfig\n"
+        "from alignctl.datasets import load_images\n"
+        "load_images(DigitsConfig(), 'train')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_load_images_goes_by_the_name_of_the_dataset():
+    config = TypeAdapter(DatasetConfig).validate_python({"name": "digits", "classes": [3, "7"]})
+    chosen = load_images(config, "test")
+    assert chosen.class_names == ("3", "7")
+    assert set(chosen.labels.tolist()) == {0, 1}
