@@ -134,7 +134,7 @@ def draw_crops(
     crop_height = np.where(found, heights[first], central[0])
     crop_width = np.where(found, widths[first], central[1])
     room_y, room_x = height - crop_height, width - crop_width
-    top = np.where(found, draws[:, _TOP] * (room_y), room_y // 2)
+    top = np.where(found, draws[:, _TOP] * (room_y + 1), room_y // 2)
     left = np.where(found, draws[:, _LEFT] * (room_x + 1), room_x // 2)
     return np.stack((top, left, crop_height, crop_width), axis=1).astype(np.int64)
 

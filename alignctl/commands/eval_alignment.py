@@ -71,21 +71,20 @@ def plan(
     return EvalPlan(
         run=directory,
         reference=reference,
-        objectives=others(directory, reference),
+        objectives=others(directory.config.objective_names, reference, where=str(directory.path)),
         splits=tuple(dict.fromkeys(splits)) or SPLITS,
         representation=representation,
         num_processes=parse_nproc(nproc),
     )
 
 
-def others(run: RunDirectory, reference: str) -> tuple[str, ...]:
-    """The run's objectives other than the reference; ConfigError where there is none."""
-    names = run.config.objective_names
+def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, ...]:
+    """The objectives other than the reference; ConfigError where there is none to compare."""
     if reference not in names:
         raise ConfigError(f"--reference: {unknown('an objective of this run', reference, names)}")
     found = tuple(name for name in names if name != reference)
     if not found:
-        raise ConfigError(f"{run.path}: has one objective, '{reference}'; comparing takes two")
+        raise ConfigError(f"{where}: has one objective, '{reference}'; comparing takes two")
     return found
 
 

@@ -44,7 +44,7 @@ class WeightGapResult:
 def plan(run: str | None, *, reference: str, compare: Sequence[str]) -> WeightGapPlan:
     """The comparison asked for; ConfigError where the run cannot serve it."""
     directory = RunDirectory(find(run))
-    possible = others(directory, reference)
+    possible = others(directory.config.objective_names, reference, where=str(directory.path))
     for name in compare:
         if name not in possible:
             raise ConfigError(f"--compare: {unknown('comparable here', name, possible)}")

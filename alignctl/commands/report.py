@@ -1,0 +1,54 @@
+"""Turn the tables of runs and sweeps into a report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignctl.runs import RunDirectory
+from alignctl.runs.directory import RUNS, find
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """What will be reported, and where."""
+
+    sources: tuple[Path, ...]
+    folder: Path
+
+    def summary(self) -> dict[str, Any]:
+        """The plan for --dry-run."""
+        return {
+            "runs": [str(path) for path in self.sources],
+            "report": str(self.folder / "report.md"),
+            "figures": str(self.folder / "figures"),
+        }
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """A report on disk, and what it says."""
+
+    report: str
+    figures: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+def plan(runs: Sequence[str], *, output: Path | None) -> ReportPlan:
+    """The runs asked for, or the newest run or sweep; ConfigError where there is none."""
+    sources = tuple(find(run, sweeps=True) for run in runs) or (find(None, sweeps=True),)
+    default = RunDirectory(sources[0]).report if len(sources) == 1 else RUNS / "report"
+    return ReportPlan(sources, output or default)
+
+
+def run(plan: ReportPlan) -> ReportResult:
+    """Read the tables, draw the figures, write the report."""
+    from alignctl.reporting.markdown import write_report
+    from alignctl.reporting.sources import read_source
+
+    written = write_report([read_source(path) for path in plan.sources], plan.folder)
+    return ReportResult(
+        report=str(written.report),
+        figures=tuple(str(path) for path in written.figures),
+        answers=written.answers,
+    )

@@ -1,0 +1,192 @@
+"""Train and evaluate a study at several values of one setting, one run for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignctl.commands import eval_alignment, pretrain
+from alignctl.config import StudyConfig
+from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
+from alignctl.console import print_line
+from alignctl.engine.placement import parse_nproc
+from alignctl.errors import AlignctlError, ConfigError
+from alignctl.runs.directory import RUNS
+from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
+
+# What can be swept: its name on the command line, and the config's key.
+PARAMETERS = {"temperature": "temperature"}
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """One study for each value, in the order of the values."""
+
+    parameter: str
+    values: tuple[Any, ...]
+    studies: tuple[StudyConfig, ...]
+    sweep: SweepDirectory
+    nproc: str
+
+    @property
+    def reference(self) -> str:
+        """What the others are compared with: cl, or the first objective where cl is not trained."""
+        names = self.studies[0].objective_names
+        return "cl" if "cl" in names else names[0]
+
+    def summary(self) -> dict[str, Any]:
+        """The plan for --dry-run."""
+        runs = [str(self.sweep.run(self.parameter, value).path) for value in self.values]
+        return {
+            "sweep": str(self.sweep.path),
+            "parameter": PARAMETERS[self.parameter],
+            "runs": runs,
+            "reference": self.reference,
+            "study": self.studies[0].model_dump(mode="json", exclude={self.parameter}),
+        }
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The similarities after the last epoch at every value that finished."""
+
+    sweep: str
+    parameter: str
+    reference: str
+    rows: list[dict[str, Any]]
+    """The rows of the last epoch: the swept setting, split, objective, metric, value."""
+    failures: dict[str, str]
+    """Why a value failed, by `parameter=value`."""
+
+
+def plan(
+    parameter: str,
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    values: str,
+    run_dir: Path | None,
+    nproc: str,
+) -> SweepPlan:
+    """A validated study for every value; ConfigError before anything starts."""
+    key = PARAMETERS[parameter]
+    chosen = _parse_values(values)
+    base = load_study(config, overrides).model_dump(mode="json")
+    studies = tuple(
+        validate_study(apply_overrides(base, [f"{key}={value}"]), f"--values {value}")
+        for value in chosen
+    )
+    # As validated: 1 and 1.0 are one run.
+    chosen = tuple(value_of(study, key) for study in studies)
+    parse_nproc(nproc)
+    sweep = SweepDirectory(
+        run_dir or _folder_for(f"{studies[0].name}-{parameter}", studies[0], key)
+    )
+    difference = sweep.difference(studies[0], key) if sweep.exists else None
+    if difference:
+        raise ConfigError(
+            f"{sweep.path}: holds another sweep ({difference}); choose another --run-dir"
+        )
+    if sweep.path.exists() and not sweep.exists:
+        raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
+    made = SweepPlan(parameter, chosen, studies, sweep, nproc)
+    eval_alignment.others(studies[0].objective_names, made.reference, where=studies[0].name)
+    return made
+
+
+def _parse_values(text: str) -> tuple[Any, ...]:
+    values = parse_yaml(f"[{text}]", f"--values '{text}'")
+    if not values or not all(isinstance(value, int | float) for value in values):
+        raise ConfigError(f"--values: '{text}' is not a list of numbers such as 0.1,0.5,1.0")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"--values: '{text}' names a value twice")
+    return tuple(values)
+
+
+def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
+    """`runs/NAME` where it is free or holds this very sweep, else `runs/NAME-2`, ..."""
+    path, number = RUNS / name, 1
+    while path.exists():
+        sweep = SweepDirectory(path)
+        if sweep.exists and sweep.difference(study, key) is None:
+            break
+        number += 1
+        path = RUNS / f"{name}-{number}"
+    return path
+
+
+def run(plan: SweepPlan, *, json_output: bool = False) -> SweepResult:
+    """Train and evaluate what is not finished yet; failing values do not stop the others."""
+    known = plan.sweep.description().values if plan.sweep.exists else ()
+    values = (*known, *(value for value in plan.values if value not in known))
+    key = PARAMETERS[plan.parameter]
+    plan.sweep.describe(SweepDescription(plan.parameter, key, values, plan.studies[0]))
+    failures: dict[str, str] = {}
+    for value, study in zip(plan.values, plan.studies, strict=True):
+        label = f"{plan.parameter}={value}"
+        try:
+            _run_one(plan, value, study, label, json_output=json_output)
+        except AlignctlError as error:
+            failures[label] = str(error)
+            _say(f"{label}: failed", json_output=json_output)
+    return _collect(plan, values, failures)
+
+
+def _run_one(
+    plan: SweepPlan, value: Any, study: StudyConfig, label: str, *, json_output: bool
+) -> None:
+    directory = plan.sweep.run(plan.parameter, value)
+    training = pretrain.plan_study(study, run=directory.path, nproc=plan.nproc, resume=True)
+    _say(
+        f"{label}: {'trained already' if training.finished else 'training'}",
+        json_output=json_output,
+    )
+    pretrain.run(training, json_output=json_output)
+    evaluation = eval_alignment.plan(
+        str(directory.path),
+        reference=plan.reference,
+        splits=(),
+        representation="h",
+        nproc="auto",
+    )
+    eval_alignment.run(evaluation, json_output=json_output)
+
+
+def _say(text: str, *, json_output: bool) -> None:
+    if not json_output:
+        print_line(text)
+
+
+def _collect(plan: SweepPlan, values: Sequence[Any], failures: dict[str, str]) -> SweepResult:
+    """Write the table over all runs of the sweep and return its last epoch."""
+    import pandas as pd
+
+    from alignctl.analysis.alignment import read_table
+    from alignctl.runs.tables import write_csv, write_parquet
+
+    parts = []
+    for value in values:
+        table = read_table(plan.sweep.run(plan.parameter, value))
+        table.insert(0, plan.parameter, value)
+        parts.append(table)
+    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    write_parquet(plan.sweep.table, whole)
+    write_csv(plan.sweep.csv, whole)
+    last = whole[(whole["epoch"] == plan.studies[0].training.epochs)]
+    columns = [plan.parameter, "split", "objective", "metric", "value"]
+    rows = [{str(key): value for key, value in row.items()}
+            for row in last[columns].to_dict("records")]  # fmt: skip
+    return SweepResult(str(plan.sweep.path), plan.parameter, plan.reference, rows, failures)
+
+
+def table_of(result: SweepResult) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows to print: one line per value and split, CKA then RSA of every objective."""
+    keys = list(dict.fromkeys((row["metric"], row["objective"]) for row in result.rows))
+    lines: dict[tuple[Any, str], dict[tuple[str, str], float]] = {}
+    for row in result.rows:
+        line = lines.setdefault((row[result.parameter], row["split"]), {})
+        line[row["metric"], row["objective"]] = row["value"]
+    keys.sort(key=lambda key: key[0])
+    columns = [result.parameter, "split", *(f"{metric.upper()} {name}" for metric, name in keys)]
+    rows = [[value, split, *map(line.get, keys)] for (value, split), line in lines.items()]
+    return columns, rows

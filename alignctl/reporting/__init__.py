@@ -1,0 +1,1 @@
+"""Tables to figures to markdown. Computes no science: every number comes from a table."""

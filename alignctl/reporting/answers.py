@@ -1,0 +1,88 @@
+"""The answer in words: which supervised objective stayed closest, and by how much."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from alignctl.config import StudyConfig
+
+METRICS = ("cka", "rsa")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Supervised objectives by their similarity to the reference, the closest first."""
+
+    metric: str
+    scores: tuple[tuple[str, float], ...]
+
+    @property
+    def closest(self) -> str:
+        """The objective with the highest similarity."""
+        return self.scores[0][0]
+
+    def sentence(self, reference: str) -> str:
+        """`by CKA NSCL (0.830) is closest to CL, 0.150 ahead of SCL (0.680), then CE (0.670)`."""
+        (first, best), *rest = self.scores
+        text = f"by {self.metric.upper()} {first.upper()} ({best:.3f}) is closest"
+        text += f" to {reference.upper()}"
+        if rest:
+            text += f", {best - rest[0][1]:.3f} ahead of "
+            text += ", then ".join(f"{name.upper()} ({value:.3f})" for name, value in rest)
+        return text
+
+
+def ranking(rows: pd.DataFrame, study: StudyConfig, metric: str) -> Ranking | None:
+    """The supervised objectives in rows of one epoch and split; None where there is none."""
+    supervised = [config.name for config in study.objectives if config.uses_labels]
+    chosen = rows[(rows["metric"] == metric) & rows["objective"].isin(supervised)]
+    ordered = chosen.sort_values("value", ascending=False)
+    pairs = zip(ordered["objective"], ordered["value"], strict=True)
+    scores = tuple((str(name), float(value)) for name, value in pairs)
+    return Ranking(metric, scores) if scores else None
+
+
+def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
+    """The answer at the last evaluated epoch, on test where it was evaluated."""
+    if rows.empty:
+        return "Not evaluated yet: run `alignctl eval-alignment`."
+    split = "test" if "test" in set(rows["split"]) else str(rows["split"].iloc[0])
+    chosen = rows[rows["split"] == split]
+    epoch = int(chosen["epoch"].max())
+    last = chosen[chosen["epoch"] == epoch]
+    reference = str(last["reference"].iloc[0])
+    rankings = [found for metric in METRICS if (found := ranking(last, study, metric))]
+    if not rankings:
+        return f"No supervised objective was compared with {reference.upper()}."
+    images = int(last["num_images"].iloc[0])
+    sentences = "; ".join(found.sentence(reference) for found in rankings)
+    return f"After epoch {epoch}, on {images:,} {split} images, {sentences}."
+
+
+def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
+    """Where the closest objective at an earlier epoch is not the one at the end.
+
+    Epoch 0 is left out: there all models are still the same.
+    """
+    lines = []
+    for (split, metric), part in rows.groupby(["split", "metric"]):
+        found = {
+            int(str(epoch)): ranking(group, study, str(metric))
+            for epoch, group in part.groupby("epoch")
+            if epoch != 0
+        }
+        known = {epoch: rank for epoch, rank in found.items() if rank is not None}
+        if not known:
+            continue
+        final = known[max(known)].closest
+        others: dict[str, list[int]] = {}
+        for epoch, rank in known.items():
+            if rank.closest != final:
+                others.setdefault(rank.closest, []).append(epoch)
+        for name, epochs in others.items():
+            listed = ", ".join(map(str, epochs))
+            lines.append(
+                f"{str(metric).upper()} on {split}: {name.upper()}, not {final.upper()}, "
+                f"was closest at epoch {listed}."
+            )
+    return lines

@@ -1,0 +1,109 @@
+"""Figures from tables, one function each; drawn without a display."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alignctl.runs.atomic import write_atomically
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+_COLOURS = {
+    "cl": "#000000",
+    "dcl": "#E69F00",
+    "nscl": "#0072B2",
+    "scl": "#D55E00",
+    "ce": "#009E73",
+}
+_MARKERS = {"cl": "o", "dcl": "v", "nscl": "o", "scl": "s", "ce": "^"}
+_METRIC_TITLES = {"cka": "linear CKA", "rsa": "RSA (cosine, Pearson)"}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG atomically."""
+    write_atomically(path, lambda beside: figure.savefig(beside, format="png", dpi=150))
+
+
+def loss_curves(training: pd.DataFrame, objectives: Sequence[str]) -> Figure:
+    """Mean loss of every epoch; one panel per objective, for their losses have no common scale."""
+    means = training.groupby(["objective", "epoch"])["loss"].mean()
+    figure, panels = _panels(1, len(objectives), width=3.0, height=2.8)
+    for axes, name in zip(panels, objectives, strict=True):
+        curve = means[name]
+        axes.plot(curve.index, curve.to_numpy(), color=_COLOURS.get(name))
+        axes.set_title(name)
+        axes.set_xlabel("epoch")
+    panels[0].set_ylabel("mean loss")
+    return figure
+
+
+def alignment_curves(alignment: pd.DataFrame) -> Figure:
+    """CKA and RSA against the epoch, a column for each split, a line for each objective."""
+    return _similarity_grid(alignment, x="epoch", label="epoch")
+
+
+def sweep_curves(last: pd.DataFrame, parameter: str) -> Figure:
+    """CKA and RSA after the last epoch against the swept setting, a column for each split."""
+    return _similarity_grid(last, x=parameter, label=parameter, logarithmic=True)
+
+
+def weight_gap_curves(weight_gap: pd.DataFrame) -> Figure:
+    """Mean relative gap and angle between encoders against log(epoch), from epoch 1."""
+    rows = weight_gap[weight_gap["epoch"] > 0]
+    reference = str(weight_gap["reference"].iloc[0])
+    figure, panels = _panels(1, 2, width=4.2, height=3.2)
+    titles = {"mean": "relative gap, mean over layers", "angle_degrees": "angle (degrees)"}
+    for axes, (quantity, title) in zip(panels, titles.items(), strict=True):
+        _lines(axes, rows[rows["quantity"] == quantity], x="epoch")
+        axes.set_xscale("log")
+        axes.set_title(f"{title}, to {reference}")
+        axes.set_xlabel("epoch (log scale)")
+        axes.set_ylim(bottom=0)
+    panels[-1].legend(frameon=False)
+    return figure
+
+
+def _similarity_grid(
+    rows: pd.DataFrame, *, x: str, label: str, logarithmic: bool = False
+) -> Figure:
+    splits = [split for split in ("train", "test") if split in set(rows["split"])]
+    reference = str(rows["reference"].iloc[0])
+    figure, panels = _panels(len(_METRIC_TITLES), len(splits), width=4.2, height=3.0)
+    places = [(metric, split) for metric in _METRIC_TITLES for split in splits]
+    for axes, (metric, split) in zip(panels, places, strict=True):
+        _lines(axes, rows[(rows["metric"] == metric) & (rows["split"] == split)], x=x)
+        if logarithmic:
+            axes.set_xscale("log")
+            values = sorted(set(rows[x]))
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+            axes.minorticks_off()
+        axes.set_ylim(min(0.0, float(rows["value"].min())), 1.02)
+        axes.set_title(f"{_METRIC_TITLES[metric]} to {reference}, {split}")
+        axes.set_xlabel(label)
+    panels[0].legend(frameon=False, loc="best")
+    return figure
+
+
+def _lines(axes: Axes, rows: pd.DataFrame, *, x: str) -> None:
+    for name, curve in rows.sort_values(x).groupby("objective", sort=False):
+        axes.plot(
+            curve[x],
+            curve["value"],
+            label=str(name),
+            color=_COLOURS.get(str(name)),
+            marker=_MARKERS.get(str(name), "."),
+            markersize=4,
+        )
+
+
+def _panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    grid: Any = figure.subplots(rows, columns, squeeze=False)
+    panels = list(grid.flat)
+    for axes in panels:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels

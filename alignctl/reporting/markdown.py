@@ -1,0 +1,211 @@
+"""The markdown report of runs and sweeps."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from alignctl.config import StudyConfig
+from alignctl.reporting import figures
+from alignctl.reporting.answers import METRICS, answer, exceptions
+from alignctl.reporting.sources import RunTables, SweepTables
+from alignctl.runs import Manifest
+from alignctl.runs.atomic import write_text
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report on disk."""
+
+    report: Path
+    figures: tuple[Path, ...]
+    answers: tuple[str, ...]
+
+
+def write_report(sources: Sequence[RunTables | SweepTables], folder: Path) -> WrittenReport:
+    """report.md and figures/ in a folder: one section for each run or sweep."""
+    writer = _Writer(folder, several=len(sources) > 1)
+    answers = []
+    for source in sources:
+        section = writer.run if isinstance(source, RunTables) else writer.sweep
+        answers.append(section(source))  # type: ignore[arg-type]
+    path = folder / "report.md"
+    write_text(path, "\n".join(writer.lines).rstrip() + "\n")
+    return WrittenReport(path, tuple(writer.figures), tuple(answers))
+
+
+class _Writer:
+    """Collects lines, and draws figures beside them."""
+
+    def __init__(self, folder: Path, *, several: bool) -> None:
+        self.lines: list[str] = []
+        self.figures: list[Path] = []
+        self._folder, self._several = folder, several
+
+    def run(self, source: RunTables) -> str:
+        """One run's section; returns its answer."""
+        rows = main_rows(source.alignment)
+        found = answer(rows, source.study)
+        self._text(f"# {source.name}", found, *exceptions(rows, source.study))
+        if source.manifest.status != "finished":
+            epochs = f"{source.manifest.finished_epochs} of {source.study.training.epochs} epochs"
+            self._text(f"**This run is {source.manifest.status}: {epochs} are recorded.**")
+        self._text("## Similarity of representations")
+        if rows.empty:
+            self._text("Not evaluated yet: run `alignctl eval-alignment`.")
+        else:
+            self._figure(source.name, "alignment", figures.alignment_curves(rows))
+            self._text(*_alignment_tables(rows))
+        self._text("## Weight gap")
+        if source.weight_gap.empty:
+            self._text("Not measured yet: run `alignctl weight-gap`.")
+        else:
+            self._figure(source.name, "weight_gap", figures.weight_gap_curves(source.weight_gap))
+            self._text(_weight_gap_table(source.weight_gap))
+        self._text("## Training")
+        if not source.training.empty:
+            curves = figures.loss_curves(source.training, source.study.objective_names)
+            self._figure(source.name, "losses", curves)
+        self._text(*_provenance(source))
+        return found
+
+    def sweep(self, source: SweepTables) -> str:
+        """One sweep's section; returns its answers, one for each value."""
+        parameter, study = source.description.parameter, source.description.study
+        rows = main_rows(source.alignment)
+        last = rows[rows["epoch"] == study.training.epochs] if len(rows) else rows
+        groups: Iterable[Any] = last.groupby(parameter) if len(last) else ()
+        answers = [f"{parameter} {value:g}: {answer(part, study)}" for value, part in groups]
+        missing = set(source.description.values) - set(last[parameter] if len(last) else ())
+        self._text(f"# {source.name}", *(f"- {line}" for line in answers))
+        if missing:
+            listed = ", ".join(f"{value:g}" for value in sorted(missing))
+            self._text(f"**Not finished: {parameter} {listed}.**")
+        if len(last):
+            self._text(f"## Similarity after epoch {study.training.epochs}")
+            self._figure(source.name, "sweep", figures.sweep_curves(last, parameter))
+            self._text(*_sweep_tables(last, parameter))
+        if source.runs:
+            self._text(*_provenance(source.runs[0], without=source.description.key))
+        return "\n".join(answers) or "Nothing has finished yet."
+
+    def _text(self, *paragraphs: str) -> None:
+        for paragraph in paragraphs:
+            self.lines += [paragraph, ""]
+
+    def _figure(self, source: str, name: str, figure: Figure) -> None:
+        file = f"{source}_{name}.png" if self._several else f"{name}.png"
+        path = self._folder / "figures" / file
+        figures.save(figure, path)
+        self.figures.append(path)
+        self._text(f"![{name.replace('_', ' ')}](figures/{file})")
+
+
+def main_rows(alignment: pd.DataFrame) -> pd.DataFrame:
+    """The rows that a report is about: `h` against `cl`, or the first comparison there is."""
+    if alignment.empty:
+        return alignment
+    for column, usual in (("representation", "h"), ("reference", "cl")):
+        there = set(alignment[column])
+        alignment = alignment[alignment[column] == (usual if usual in there else min(there))]
+    return alignment
+
+
+def _alignment_tables(rows: pd.DataFrame) -> list[str]:
+    reference = str(rows["reference"].iloc[0])
+    tables = []
+    for split, part in rows.groupby("split", sort=False):
+        images = int(part["num_images"].iloc[0])
+        title = f"Similarity to {reference} on {images:,} {split} images:"
+        tables.append(f"{title}\n\n{_by_objective(part, 'epoch')}")
+    return tables
+
+
+def _sweep_tables(rows: pd.DataFrame, parameter: str) -> list[str]:
+    return [
+        f"On {split}:\n\n{_by_objective(part, parameter)}"
+        for split, part in rows.groupby("split", sort=False)
+    ]
+
+
+def _by_objective(rows: pd.DataFrame, index: str) -> str:
+    wide = rows.pivot_table(index=index, columns=["metric", "objective"], values="value")
+    names = list(dict.fromkeys(rows["objective"]))
+    keys = [(metric, name) for metric in METRICS for name in names if (metric, name) in wide]
+    header = [index, *(f"{metric.upper()} {name}" for metric, name in keys)]
+    values = [
+        [f"{place:g}", *(f"{wide.loc[place, key]:.4f}" for key in keys)] for place in wide.index
+    ]
+    return markdown_table(header, values)
+
+
+def _weight_gap_table(weight_gap: pd.DataFrame) -> str:
+    rows = weight_gap[weight_gap["quantity"] != "layer"]
+    wide = rows.pivot_table(index="epoch", columns=["quantity", "objective"], values="value")
+    names = list(dict.fromkeys(rows["objective"]))
+    titles = {"mean": "mean", "total": "total", "angle_degrees": "angle°"}
+    keys = [(quantity, name) for quantity in titles for name in names]
+    header = ["epoch", *(f"{titles[quantity]} {name}" for quantity, name in keys)]
+    values = [
+        [str(epoch), *(f"{wide.loc[epoch, key]:.4f}" for key in keys)] for epoch in wide.index
+    ]
+    return markdown_table(header, values)
+
+
+def _provenance(source: RunTables, without: str | None = None) -> list[str]:
+    manifest = source.manifest
+    versions = ", ".join(f"{name} {value}" for name, value in manifest.versions.items())
+    machine = ", ".join(f"{name} {value}" for name, value in manifest.machine.items())
+    rows = [
+        *_settings(source.study, without),
+        ["run", f"`{source.path}`, started {manifest.started_at}, {manifest.status}"],
+        ["training time", f"{manifest.training_s:.0f} s in {_processes(manifest)}"],
+        ["machine", machine],
+        ["versions", versions],
+        ["git commit", manifest.git_commit or "not in a git checkout"],
+    ]
+    digests = set(manifest.initial_weights.values())
+    same = (
+        f"All {len(manifest.initial_weights)} models started from the same weights "
+        f"(SHA-256 {digests.pop()[:16]}...), and all processes saw the same batches and views "
+        f"in each of {len(manifest.batches)} epochs."
+    )
+    again = "The study as it was run is `config.yaml` beside `manifest.json`; run it again with "
+    return [
+        "## What was run",
+        markdown_table(["", ""], rows),
+        same,
+        f"{again}`alignctl pretrain {source.path / 'config.yaml'}`.",
+    ]
+
+
+def _settings(study: StudyConfig, without: str | None) -> list[list[str]]:
+    training = study.training
+    dataset = ", ".join(
+        f"{key} {value}"
+        for key, value in study.dataset.model_dump(mode="json", exclude_none=True).items()
+    )
+    optimizer = training.optimizer
+    settings = {
+        "objectives": ", ".join(study.objective_names),
+        "dataset": dataset.removeprefix("name "),
+        "encoder": f"{study.encoder.name}, width {study.encoder.width:g}",
+        "temperature": f"{study.temperature:g}",
+        "training": f"{training.epochs} epochs, batch {training.batch_size}, {training.precision}",
+        "optimiser": f"{optimizer.name}, learning rate {optimizer.learning_rate:g}",
+        "seed": str(study.seed),
+    }
+    return [[name, value] for name, value in settings.items() if name != without]
+
+
+def _processes(manifest: Manifest) -> str:
+    return f"{manifest.num_processes} processes with {manifest.threads_per_process} threads each"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A GitHub-flavoured table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
