@@ -160,7 +160,8 @@ def _merge(table: pd.DataFrame, rows: list[AlignmentRow]) -> pd.DataFrame:
     new = pd.DataFrame([asdict(row) for row in rows])
     both = new if table.empty else pd.concat([table, new], ignore_index=True)
     kept = both.drop_duplicates(_KEY, keep="last")
-    return kept.sort_values(_KEY, ignore_index=True)
+    order = ["representation", "reference", "split", "epoch"]  # objectives as the study lists them
+    return kept.sort_values(order, kind="stable", ignore_index=True)
 
 
 def _write(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> None:

@@ -132,8 +132,10 @@ def _train(plan: PretrainPlan, *, json_output: bool) -> None:
 
 def _leave(directory: RunDirectory, status: str, error: str | None) -> None:
     """Say in the manifest how an unfinished run ended."""
-    if directory.exists:
-        manifest = Manifest.read(directory.manifest_file)
+    if not directory.exists:
+        return
+    manifest = Manifest.read(directory.manifest_file)
+    if manifest.status == "running":
         manifest.updated(status=status, error=error).write(directory.manifest_file)
 
 

@@ -1,6 +1,7 @@
 """The event stream of a launch: worker 0 appends JSON lines, the parent process follows them."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,10 +14,14 @@ _POLL_S = 0.1
 
 
 def append_event(path: Path, kind: str, **fields: Any) -> None:
-    """Add one line, whole or not at all: a single write to a file opened for appending."""
+    """Add one line, by a single write; a line that a killed process left half is closed first."""
     line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}) + "\n"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)
+    with path.open("a+b") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = "\n" + line
+        file.write(line.encode())
 
 
 class EventFollower:
@@ -50,4 +55,8 @@ class EventFollower:
         complete = text[: text.rfind(b"\n") + 1]
         self._offset += len(complete)
         for line in complete.splitlines():
-            self._listener(json.loads(line))
+            try:
+                event: Event = json.loads(line)
+            except ValueError:  # what a killed process left half
+                continue
+            self._listener(event)

@@ -58,7 +58,7 @@ def weight_gap_curves(weight_gap: pd.DataFrame) -> Figure:
     titles = {"mean": "relative gap, mean over layers", "angle_degrees": "angle (degrees)"}
     for axes, (quantity, title) in zip(panels, titles.items(), strict=True):
         _lines(axes, rows[rows["quantity"] == quantity], x="epoch")
-        axes.set_xscale("log")
+        _log_ticks(axes, rows["epoch"])
         axes.set_title(f"{title}, to {reference}")
         axes.set_xlabel("epoch (log scale)")
         axes.set_ylim(bottom=0)
@@ -76,10 +76,7 @@ def _similarity_grid(
     for axes, (metric, split) in zip(panels, places, strict=True):
         _lines(axes, rows[(rows["metric"] == metric) & (rows["split"] == split)], x=x)
         if logarithmic:
-            axes.set_xscale("log")
-            values = sorted(set(rows[x]))
-            axes.set_xticks(values, [f"{value:g}" for value in values])
-            axes.minorticks_off()
+            _log_ticks(axes, rows[x])
         axes.set_ylim(min(0.0, float(rows["value"].min())), 1.02)
         axes.set_title(f"{_METRIC_TITLES[metric]} to {reference}, {split}")
         axes.set_xlabel(label)
@@ -97,6 +94,15 @@ def _lines(axes: Axes, rows: pd.DataFrame, *, x: str) -> None:
             marker=_MARKERS.get(str(name), "."),
             markersize=4,
         )
+
+
+def _log_ticks(axes: Axes, values: "pd.Series[Any]") -> None:
+    """A logarithmic axis with a tick at each value, thinned out where there are many."""
+    places = sorted(set(values))
+    places = places[:: max(1, len(places) // 8)]
+    axes.set_xscale("log")
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.minorticks_off()
 
 
 def _panels(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:

@@ -23,11 +23,10 @@ class LARS(Optimizer):
     Source: You et al. 2017 (arXiv 1708.03888), algorithm 1.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (the order in which optimisers of torch take them)
         self,
         params: ParamsT,
         lr: float,
-        *,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         trust_coefficient: float = 1e-3,

@@ -12,20 +12,11 @@ from alignctl.config import StudyConfig
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import TrainingError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import (
-    checkpoint_file,
-    digest,
-    drop_states_before,
-    load_state,
-    resumable_epoch,
-    save_state,
-    save_weights,
-)
-from alignctl.runs.manifest import git_commit, machine, now, package_versions
 from alignctl.training.cohort import Member, build_member
 from alignctl.training.data import TrainingData, load_training_data
 from alignctl.training.fingerprint import epoch_digest, fingerprint
 from alignctl.training.log import EpochLosses, TrainingLog
+from alignctl.training.record import EpochResult, open_run, record, restore, save
 from alignctl.training.schedule import warmup_cosine
 
 _REPORT_EVERY_S = 0.5
@@ -39,24 +30,16 @@ class TrainingJob:
     run: Path
 
 
-@dataclass(frozen=True)
-class _EpochResult:
-    """What one process knows after one epoch."""
-
-    entries: tuple[EpochLosses, ...]
-    batches: str
-
-
 def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
     """Train this process's share of the objectives; the first process returns the manifest."""
     study, run = job.study, RunDirectory(job.run)
-    data = load_training_data(study, context.device)
+    data = _load_in_turn(context, study)
     members = [
         build_member(study, config, num_classes=data.num_classes, device=context.device)
         for config in study.objectives[context.rank :: context.world_size]
     ]
-    manifest = _open_run(context, run, study, data, members)
-    done = _restore(context, run, study, members, manifest)
+    manifest = open_run(context, run, study, data, members)
+    done = restore(context, run, study, members, manifest)
     log = TrainingLog(run, finished_epochs=done)
     manifest = manifest.updated(
         status="running", error=None, finished_epochs=done,
@@ -71,76 +54,31 @@ def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
         finished_epochs=done,
     )
     if done == 0 and 0 in study.saved_epochs:
-        manifest = _save(context, run, members, log, manifest, epoch=0)
+        manifest = save(context, run, members, log, manifest, epoch=0)
     for epoch in range(done + 1, study.training.epochs + 1):
         started = time.perf_counter()
         results = context.gather(_train_epoch(context, data, members, epoch))
         seconds = time.perf_counter() - started
-        manifest = _record(context, log, manifest, results, epoch=epoch, seconds=seconds)
+        manifest = record(context, log, manifest, results, epoch=epoch, seconds=seconds)
         if epoch in study.saved_epochs:
-            manifest = _save(context, run, members, log, manifest, epoch=epoch)
+            manifest = save(context, run, members, log, manifest, epoch=epoch)
     return manifest if context.is_first else None
 
 
-def _open_run(
-    context: WorkerContext,
-    run: RunDirectory,
-    study: StudyConfig,
-    data: TrainingData,
-    members: list[Member],
-) -> Manifest:
-    """The manifest, new or the run's own, after proof that all models start from one point."""
-    mine = {member.name: digest(member.network.state_dict()) for member in members}
-    weights = {name: value for part in context.gather(mine) for name, value in part.items()}
-    if len(set(weights.values())) != 1:
-        raise TrainingError(f"the initial weights differ between objectives: {weights}")
-    fresh = Manifest(
-        name=study.name,
-        started_at=now(),
-        updated_at=now(),
-        seed=study.seed,
-        versions=package_versions(),
-        machine=machine(_device_name(context.device)),
-        git_commit=git_commit(Path.cwd()),
-        num_processes=context.world_size,
-        threads_per_process=context.threads,
-        num_train_images=len(data.ids),
-        num_classes=data.num_classes,
-        initial_weights={name: weights[name] for name in study.objective_names},
-    )
-    manifest = Manifest.read(run.manifest_file) if run.exists else fresh
-    if manifest.initial_weights != fresh.initial_weights:
-        raise TrainingError(
-            f"{run.manifest_file}: the run began from other initial weights "
-            "(made by another version of torch?); start a new run"
-        )
-    context.wait()  # nobody looks for the run any more: now it may come to be
-    if context.is_first and not run.exists:
-        run.write_config(study)
-        manifest.write(run.manifest_file)
-    context.wait()
-    return manifest
-
-
-def _restore(
-    context: WorkerContext,
-    run: RunDirectory,
-    study: StudyConfig,
-    members: list[Member],
-    manifest: Manifest,
-) -> int:
-    """Load the last state that is whole and recorded; the number of epochs it has behind it."""
-    epoch = resumable_epoch(run, study.objective_names, at_most=manifest.finished_epochs)
-    if epoch is not None:
-        for member in members:
-            member.restore(load_state(run, epoch, member.name))
-    context.wait()
-    return epoch or 0
+def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
+    """Only the first process downloads; the others wait and find the files."""
+    downloads = getattr(study.dataset, "download", False)
+    if downloads and not context.is_first:
+        context.wait()
+    data = load_training_data(study, context.device)
+    if downloads and context.is_first:
+        context.wait()
+    return data
 
 
 def _train_epoch(
     context: WorkerContext, data: TrainingData, members: list[Member], epoch: int
-) -> _EpochResult:
+) -> EpochResult:
     """One pass over the data; reads nothing back from the device before its end."""
     training = data.study.training
     losses: dict[str, list[Tensor]] = {member.name: [] for member in members}
@@ -162,7 +100,7 @@ def _train_epoch(
     )
     for entry in entries:
         _check_finite(entry)
-    return _EpochResult(entries, epoch_digest(fingerprints))
+    return EpochResult(entries, epoch_digest(fingerprints))
 
 
 def _factor(data: TrainingData, epoch: int, step: int) -> float:
@@ -186,63 +124,3 @@ def _check_finite(entry: EpochLosses) -> None:
                 f"objective '{entry.objective}': the loss is {loss} at epoch {entry.epoch}, "
                 f"step {step}; try a smaller training.optimizer.learning_rate"
             )
-
-
-def _record(
-    context: WorkerContext,
-    log: TrainingLog,
-    manifest: Manifest,
-    results: list[_EpochResult],
-    *,
-    epoch: int,
-    seconds: float,
-) -> Manifest:
-    """Add an epoch to log and manifest, and tell who listens."""
-    if len({result.batches for result in results}) != 1:
-        raise TrainingError(f"the processes saw different images or views in epoch {epoch}")
-    entries = {entry.objective: entry for result in results for entry in result.entries}
-    ordered = [entries[name] for name in manifest.initial_weights]
-    for entry in ordered:
-        log.add(entry)
-    context.report(
-        "epoch",
-        epoch=epoch,
-        losses={entry.objective: entry.mean for entry in ordered},
-        learning_rate=ordered[0].learning_rates[-1],
-        steps=len(ordered[0].losses),
-        seconds=seconds,
-    )
-    return manifest.updated(
-        finished_epochs=epoch,
-        training_s=round(manifest.training_s + seconds, 3),
-        batches={**manifest.batches, epoch: results[0].batches},
-    )
-
-
-def _save(
-    context: WorkerContext,
-    run: RunDirectory,
-    members: list[Member],
-    log: TrainingLog,
-    manifest: Manifest,
-    *,
-    epoch: int,
-) -> Manifest:
-    """Keep weights and states, then the tables that vouch for them, then drop older states."""
-    for member in members:
-        save_weights(checkpoint_file(run, member.name, epoch), member.weights())
-        save_state(run, epoch, member.name, member.state())
-    context.wait()
-    if context.is_first:
-        finished = epoch == run.config.training.epochs
-        manifest = manifest.updated(status="finished" if finished else "running")
-        log.write()
-        manifest.write(run.manifest_file)
-        drop_states_before(run, epoch)
-        context.report("checkpoint", epoch=epoch)
-    context.wait()
-    return manifest
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
