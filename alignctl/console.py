@@ -117,7 +117,8 @@ class TrainingView(View):
         self._epochs = self._bars.add_task("epoch", total=event["epochs"], completed=done, note="")
         self._steps = self._bars.add_task("step", total=event["steps_per_epoch"], note="")
         resumed = f", going on after epoch {done}" if done else ""
-        self._line(f"training {', '.join(event['objectives'])} in {event['run']}{resumed}")
+        text = f"training {', '.join(event['objectives'])} in {event['run']}{resumed}"
+        self._console.print(text, markup=False, soft_wrap=True)
         self._draw()
 
     def on_step(self, event: Event) -> None:
@@ -141,7 +142,8 @@ class TrainingView(View):
             self._bars.update(
                 self._epochs, completed=event["epoch"], note=f"{self._rate:.0f} images/s"
             )
-            self._bars.update(self._steps, completed=0)
+            finished = event["epoch"] == self._total_epochs
+            self._bars.update(self._steps, completed=event["steps"] if finished else 0)
         self._draw()
 
     def _draw(self) -> None:
