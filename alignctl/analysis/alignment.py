@@ -73,7 +73,10 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
             moments = _measure(context, job, run.config, networks, images[split])
             rows = _rows(job, moments, epoch=epoch, split=split)
         except ValueError as error:
-            raise AlignctlError(f"epoch {epoch}, {split}: {error}") from error
+            first = len(images[split]) * context.rank // context.world_size
+            raise AlignctlError(
+                f"epoch {epoch}, {split} ({', '.join(names)}; rows from image {first}): {error}"
+            ) from error
         if context.is_first:
             table = _merge(table, rows)
             _write(run, job, table)

@@ -31,6 +31,9 @@ def cka_from(sums: CrossProducts, i: int, j: int) -> float:
     if sums.count < 2:
         raise ValueError(f"CKA needs at least 2 rows, not {sums.count}")
     sums.refuse_faults("not finite")
-    norms = [float(torch.linalg.vector_norm(sums.varying(k))) for k in (i, j)]
-    cross = float(torch.linalg.vector_norm(sums.centred(i, j)))
-    return cross / norms[0] * (cross / norms[1])
+    for k in (i, j):
+        sums.spread(k)
+    cross, norm_i, norm_j = (
+        float(torch.linalg.vector_norm(sums.centred(*pair))) for pair in ((i, j), (i, i), (j, j))
+    )
+    return cross / norm_i * (cross / norm_j)

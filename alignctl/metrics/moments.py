@@ -52,8 +52,8 @@ class Moments:
     ) -> "Moments":
         """The moments of one chunk of rows, which may be the whole data set; never synchronises.
 
-        features: M of (n, d_i), the same images in the same order, on one device; float32 or
-        narrower is multiplied in float32, float64 in float64. pairs: the (i, j) to compare.
+        features: M of (n, d_i), the same images in the same order, on one device; multiplied in
+        float32, in float64 if any of them is float64. pairs: the (i, j) to compare.
         Thousands of rows at a time are best: each call allocates all its sums anew.
         Raises ValueError if the shapes do not fit together; rows that are zero or not finite are
         reported, by row, when a score or `tensors` is asked for.

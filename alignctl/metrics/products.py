@@ -19,9 +19,9 @@ from torch import Tensor
 
 Pair = tuple[int, int]
 
-_CHUNK = 4096  # rows of one float32 product, before it is added to the float64 sums
-_BLOCK = 256  # rows that are shifted together: their float64 copy stays in the CPU's cache
-_STRIP = 512  # rows of one piece of a product: pieces below the diagonal are mirrored instead
+_CHUNK = 8192  # rows of one float32 product, before it is added to the float64 sums
+_STRIP = 512  # rows of one piece of a self product: what is below the diagonal is mirrored
+_ORIGIN_ROWS = 1024  # enough to bring the origin near the mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +70,18 @@ class CrossProducts:
         }
         with torch.no_grad(), _plain_float32(totals[0].device.type):
             for start in range(0, len(features[0]), _CHUNK):
-                chunk = []
-                for i, (x, origin) in enumerate(zip(features, origins, strict=True)):
-                    rows = x[start : start + _CHUNK]
-                    shifted, total, fault = _shift(rows, origin, unit=unit, dtype=dtype)
-                    chunk.append(shifted)
-                    totals[i] += total
-                    faults[i] = torch.minimum(faults[i], fault + start)
+                chunk = [
+                    _shift(x[start : start + _CHUNK].to(dtype), origin.to(dtype), unit=unit)
+                    for x, origin in zip(features, origins, strict=True)
+                ]
+                for i, shifted in enumerate(chunk):
+                    totals[i] += shifted.sum(dim=0, dtype=torch.float64)
+                    faults[i] = torch.minimum(faults[i], _first_fault(shifted) + start)
                 for (i, j), product in products.items():
-                    _add_product(product, chunk[i], chunk[j], symmetric=i == j)
+                    if i == j:
+                        _add_self_product(product, chunk[i])
+                    else:
+                        product.add_(chunk[i].T @ chunk[j])
             for i in range(len(features)):
                 _mirror(products[i, i])
         resolution = 16 * torch.finfo(dtype).eps
@@ -106,15 +109,18 @@ class CrossProducts:
             raise ValueError(f"({i}, {j}) is not a measured pair; {list(self.products)} are")
         return torch.addr(product, self.totals[i], self.totals[j], alpha=-1 / self.count)
 
-    def varying(self, i: int) -> Tensor:
-        """`centred(i, i)`. ValueError if it is zero to rounding: all rows of space i are equal."""
-        centred = self.centred(i, i)
-        spread, about_origin = float(centred.trace()), float(self.products[i, i].trace())
-        if not math.isfinite(spread):
-            raise ValueError(f"features[{i}] are too large to be squared in float32")
-        if not spread > self.resolution * about_origin:
+    def spread(self, i: int) -> Tensor:
+        """The diagonal of `centred(i, i)`: (d_i,), float64.
+
+        Raises ValueError if its sum is zero to rounding: all rows of space i are equal.
+        """
+        about_origin = self.products[i, i].diagonal()
+        about_mean = about_origin - self.totals[i].square() / self.count
+        if not about_mean.isfinite().all():
+            raise ValueError(f"features[{i}] are too large to be squared")
+        if not about_mean.sum() > self.resolution * about_origin.sum():
             raise ValueError(f"features[{i}] are constant: every row is the same")
-        return centred
+        return about_mean
 
     def refuse_faults(self, problem: str) -> None:
         """Raise ValueError that names the first row which is not finite, if there is one."""
@@ -124,14 +130,14 @@ class CrossProducts:
 
 
 def column_means(rows: Tensor, *, unit: bool = False) -> Tensor:
-    """Mean of the first rows, exact where they are equal: (d,), or (d + 1,) if unit; float64."""
-    exact = rows[:_CHUNK].detach().double()
+    """Mean of some of the rows: (d,) or, if unit, (d + 1,); float64. Exact if they are equal."""
+    exact = rows[:: max(1, len(rows) // _ORIGIN_ROWS)].detach().double()
     if unit:
         exact = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True)
     # A row without a direction is named when it is measured; here it would spoil all the others.
     exact = exact[exact.sum(dim=1).isfinite()]
     if len(exact) == 0:
-        return exact.new_zeros(exact.shape[1] + unit)
+        return exact.new_zeros(rows.shape[1] + unit)
     mean = exact[0] + (exact - exact[0]).mean(dim=0)
     if not unit:
         return mean
@@ -183,35 +189,29 @@ def _check_features(features: Sequence[Tensor], origins: Sequence[Tensor], *, un
             )
 
 
-def _shift(
-    rows: Tensor, origin: Tensor, *, unit: bool, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows less the origin, rounded once; their float64 total; the first row that is not finite."""
-    shifted = rows.new_empty(len(rows), len(origin), dtype=dtype)
-    total, row_sums = torch.zeros_like(origin), []
-    block_rows = _BLOCK if rows.device.type == "cpu" else _CHUNK
-    for start in range(0, len(rows), block_rows):
-        block = slice(start, start + block_rows)
-        exact = _shift_exactly(rows[block].double(), origin, unit=unit)
-        shifted[block] = exact
-        total += exact.sum(dim=0)
-        row_sums.append(exact.sum(dim=1))
-    numbers = torch.arange(len(rows), dtype=torch.float64, device=rows.device)
-    return shifted, total, numbers.masked_fill(torch.cat(row_sums).isfinite(), math.inf).amin()
-
-
-def _shift_exactly(rows: Tensor, origin: Tensor, *, unit: bool) -> Tensor:
+def _shift(rows: Tensor, origin: Tensor, *, unit: bool) -> Tensor:
+    """Rows less the origin: (n, d) or, if unit, (n, d + 1), the distance in the last column."""
     if not unit:
         return rows - origin
-    centred = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True) - origin[:-1]
-    return torch.hstack([centred, centred.square().sum(dim=1, keepdim=True) - origin[-1]])
+    shifted = rows.new_empty(len(rows), len(origin))
+    unit_rows, squared_distance = shifted[:, :-1], shifted[:, -1]
+    torch.div(rows, torch.linalg.vector_norm(rows, dim=1, keepdim=True), out=unit_rows)
+    unit_rows -= origin[:-1]
+    torch.sub(torch.linalg.vector_norm(unit_rows, dim=1).square(), origin[-1], out=squared_distance)
+    return shifted
 
 
-def _add_product(product: Tensor, left: Tensor, right: Tensor, *, symmetric: bool) -> None:
-    """Add left'right in place; where it is symmetric, leave out the strips below the diagonal."""
+def _first_fault(shifted: Tensor) -> Tensor:
+    """Number of the first row that is not finite, infinity if there is none: (), float64."""
+    numbers = torch.arange(len(shifted), dtype=torch.float64, device=shifted.device)
+    return numbers.masked_fill(shifted.sum(dim=1).isfinite(), math.inf).amin()
+
+
+def _add_self_product(product: Tensor, shifted: Tensor) -> None:
+    """Add shifted'shifted in place, except for the strips below the diagonal."""
     for start in range(0, len(product), _STRIP):
-        strip, first = slice(start, start + _STRIP), start if symmetric else 0
-        product[strip, first:] += left[:, strip].T @ right[:, first:]
+        strip = slice(start, start + _STRIP)
+        product[strip, start:] += shifted[:, strip].T @ shifted[:, start:]
 
 
 def _mirror(product: Tensor) -> None:
@@ -229,8 +229,9 @@ def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
 @contextmanager
 def _plain_float32(device_type: str) -> Iterator[None]:
     """Autocast, TF32 and bfloat16 products off inside, and as they were afterwards."""
-    mkldnn: Any = torch.backends.mkldnn
-    backends: list[Any] = [torch.backends.cuda.matmul, mkldnn.matmul]
+    backends: list[Any] = [
+        getattr(module, "matmul", None) for module in (torch.backends.cuda, torch.backends.mkldnn)
+    ]
     with torch.autocast(device_type, enabled=False):
         if not all(hasattr(backend, "fp32_precision") for backend in backends):  # torch < 2.9
             before = torch.get_float32_matmul_precision()

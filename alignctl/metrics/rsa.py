@@ -16,7 +16,6 @@ CORRELATIONS = ("pearson", "spearman", "kendall")
 def rsa(
     x: Tensor | np.ndarray[Any, Any],
     y: Tensor | np.ndarray[Any, Any],
-    *,
     distance: str = "cosine",
     correlation: str = "pearson",
 ) -> float:
@@ -59,10 +58,9 @@ def rsa_from(unit: CrossProducts, i: int, j: int) -> float:
 
 
 def _similarity_variance(unit: CrossProducts, i: int) -> float:
-    spread = _spread(unit, i, unit.varying(i))
     variance = _similarity_covariance(unit, i, i)
     # Where all distances are equal, the terms of the covariance cancel down to rounding errors.
-    if not variance > unit.resolution * spread**2 / (unit.count - 1):
+    if not variance > unit.resolution * _spread(unit, i) ** 2 / (unit.count - 1):
         raise ValueError(f"features[{i}]: all cosine distances are equal")
     return variance
 
@@ -78,7 +76,7 @@ def _similarity_covariance(unit: CrossProducts, i: int, j: int) -> float:
     """
     cross = unit.centred(i, j)
     row_part = _lever(unit, i) @ cross @ _lever(unit, j)
-    spreads = _spread(unit, i, unit.centred(i, i)) * _spread(unit, j, unit.centred(j, j))
+    spreads = _spread(unit, i) * _spread(unit, j)
     square = cross[:-1, :-1].square().sum()
     return float(square + 2 * unit.count * row_part) - spreads / (unit.count - 1)
 
@@ -87,9 +85,9 @@ def _lever(unit: CrossProducts, i: int) -> Tensor:
     return torch.cat([unit.totals[i][:-1] / unit.count, unit.totals[i].new_tensor([-0.5])])
 
 
-def _spread(unit: CrossProducts, i: int, centred: Tensor) -> float:
+def _spread(unit: CrossProducts, i: int) -> float:
     """|Zc|_F^2."""
-    return float(centred.diagonal()[:-1].sum())
+    return float(unit.spread(i)[:-1].sum())
 
 
 def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:

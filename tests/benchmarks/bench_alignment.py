@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alignctl.metrics import Moments
 
-NUM_MODELS, DIM, REPEATS = 4, 2048, 5
+NUM_MODELS, DIM, REPEATS = 4, 2048, 3
 PAIRS = [(0, j) for j in range(1, NUM_MODELS)]
 
 

@@ -1,0 +1,174 @@
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignctl.metrics import rsa
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def make_spaces(seed=0, num_rows=15, d1=6, d2=4):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(num_rows, d1, generator=generator, dtype=torch.float64)
+    y = x @ torch.randn(d1, d2, generator=generator, dtype=torch.float64)
+    return x, y + torch.randn(num_rows, d2, generator=generator, dtype=torch.float64)
+
+
+def rotation(dim, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
+
+
+def naive_distance(a, b, distance):
+    if distance == "cosine":
+        return 1 - float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+    squared = sum(float(p - q) ** 2 for p, q in zip(a, b, strict=True))
+    return squared if distance == "sqeuclidean" else math.sqrt(squared)
+
+
+def naive_pearson(a, b):
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    covariance = sum((p - mean_a) * (q - mean_b) for p, q in zip(a, b, strict=True))
+    variances = [sum((p - m) ** 2 for p in v) for v, m in ((a, mean_a), (b, mean_b))]
+    return covariance / math.sqrt(variances[0] * variances[1])
+
+
+def naive_ranks(values):
+    return [
+        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
+        for value in values
+    ]
+
+
+def naive_kendall(a, b):
+    """Without ties."""
+    pairs = list(itertools.combinations(range(len(a)), 2))
+    signs = (math.copysign(1, (a[i] - a[j]) * (b[i] - b[j])) for i, j in pairs)
+    return sum(signs) / len(pairs)
+
+
+def naive_rsa(x, y, distance, correlation):
+    lower = [(i, j) for i in range(len(x)) for j in range(i)]
+    a, b = ([naive_distance(s[i], s[j], distance) for i, j in lower] for s in (x, y))
+    if correlation == "spearman":
+        return naive_pearson(naive_ranks(a), naive_ranks(b))
+    return (naive_pearson if correlation == "pearson" else naive_kendall)(a, b)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("correlation", ["pearson", "spearman", "kendall"])
+def test_rsa_matches_the_lower_triangles_of_its_definition(distance, correlation):
+    x, y = make_spaces()
+    expected = naive_rsa(x, y, distance, correlation)
+    assert rsa(x, y, distance=distance, correlation=correlation) == pytest.approx(
+        expected, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "case", json.loads((GOLDEN / "metrics.json").read_text()), ids=lambda case: str(case["i"])
+)
+def test_rsa_matches_golden_numbers(case):
+    with np.load(GOLDEN / "metrics.npz") as arrays:
+        x, y = arrays[f"{case['i']}/X"], arrays[f"{case['i']}/Y"]
+    for distance, correlation in (
+        ("cosine", "pearson"),
+        ("cosine", "spearman"),
+        ("euclidean", "pearson"),
+    ):
+        score = rsa(x, y, distance=distance, correlation=correlation)
+        assert score == pytest.approx(case[f"rsa_{distance}_{correlation}"], abs=1e-9)
+
+
+def test_three_images_are_enough():
+    x, y = make_spaces(num_rows=3)
+    assert rsa(x, y) == pytest.approx(naive_rsa(x, y, "cosine", "pearson"), abs=1e-12)
+
+
+def test_more_features_than_images_is_exact():
+    x, y = make_spaces(num_rows=8, d1=700, d2=600)
+    assert rsa(x, y) == pytest.approx(naive_rsa(x, y, "cosine", "pearson"), abs=1e-10)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
+def test_rsa_is_invariant_to_rotation_scaling_of_rows_and_order(seed, scale):
+    x, y = make_spaces(seed)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = scale * (torch.rand(len(x), 1, generator=generator, dtype=torch.float64) + 0.1)
+    order = torch.randperm(len(x), generator=generator)
+    moved = lengths * (x @ rotation(6, seed))
+    assert rsa(moved[order], y[order]) == pytest.approx(rsa(x, y), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), shift=st.floats(-10, 10))
+def test_euclidean_rsa_is_invariant_to_translation(seed, shift):
+    x, y = make_spaces(seed)
+    expected = rsa(x, y, distance="euclidean")
+    assert rsa(x + shift, y, distance="euclidean") == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("common", [1.0, 100.0, 1e4])
+def test_closed_form_stays_exact_where_rows_are_nearly_parallel(common):
+    x, y = (space + common for space in make_spaces(num_rows=60))
+    # 1 - cos loses its digits here, |z - w|^2 / 2 of unit rows does not.
+    distances = [torch.pdist(s / s.norm(dim=1, keepdim=True)).square().numpy() for s in (x, y)]
+    assert rsa(x, y) == pytest.approx(np.corrcoef(*distances)[0, 1], abs=1e-8)
+
+
+def test_float32_agrees_with_float64_where_rows_are_nearly_parallel():
+    x, y = (space.float() + 300 for space in make_spaces(num_rows=2000, d1=60, d2=50))
+    assert rsa(x, y) == pytest.approx(rsa(x.double(), y.double()), abs=1e-6)
+
+
+@pytest.mark.parametrize("correlation", ["pearson", "spearman"])
+def test_zero_row_has_no_cosine(correlation):
+    x, y = make_spaces()
+    y[4] = 0
+    with pytest.raises(ValueError, match="y, row 4: all zeros"):
+        rsa(x, y, correlation=correlation)
+    assert math.isfinite(rsa(x, y, distance="euclidean", correlation=correlation))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_distances_have_no_correlation(dtype):
+    _, y = (space.to(dtype) for space in make_spaces())
+    with pytest.raises(ValueError, match="all cosine distances are equal"):
+        rsa(torch.eye(15, dtype=dtype), y)
+    with pytest.raises(ValueError, match="x: all distances are equal"):
+        rsa(torch.eye(15, dtype=dtype), y, distance="euclidean", correlation="kendall")
+    with pytest.raises(ValueError, match=r"features\[0\] are constant"):
+        rsa(torch.ones(15, 3, dtype=dtype), y)
+
+
+@pytest.mark.parametrize("correlation", ["pearson", "kendall"])
+def test_row_that_is_not_finite_is_named(correlation):
+    x, y = make_spaces()
+    x[7, 2] = math.nan
+    with pytest.raises(ValueError, match="x, row 7: not finite"):
+        rsa(x, y, correlation=correlation)
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    x, y = make_spaces()
+    with pytest.raises(ValueError, match=r"'manhattan'.*cosine, euclidean, sqeuclidean"):
+        rsa(x, y, distance="manhattan")
+    with pytest.raises(ValueError, match=r"'Pearson'.*pearson, spearman, kendall"):
+        rsa(x, y, correlation="Pearson")
+
+
+@pytest.mark.parametrize("correlation", ["pearson", "spearman"])
+def test_shapes_that_do_not_fit_are_refused(correlation):
+    x, y = make_spaces()
+    with pytest.raises(ValueError, match="x has 15 rows and y 14"):
+        rsa(x, y[:14], correlation=correlation)
+    with pytest.raises(ValueError, match="at least 3 rows, not 2"):
+        rsa(x[:2], y[:2], correlation=correlation)
