@@ -70,6 +70,8 @@ def _plan_resumption(
     given = config is not None or bool(overrides)
     if run_dir is None:
         run_dir = newest_of(load_study(config, overrides).name) if given else newest()
+    if not given and not RunDirectory(run_dir).exists:
+        raise ConfigError(f"{run_dir}: holds no run to resume")
     study = load_study(config, overrides) if given else RunDirectory(run_dir).config
     return plan_study(study, run=run_dir, nproc=nproc, resume=True)
 
@@ -122,7 +124,7 @@ def _train(plan: PretrainPlan, *, json_output: bool) -> None:
                 events_file=directory.events_file,
                 listener=view,
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # SystemExit: a SIGTERM, as from SLURM
             _leave(directory, "interrupted", None)
             raise
         except AlignctlError as error:

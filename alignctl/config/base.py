@@ -1,9 +1,47 @@
-"""The base of every config model: frozen, and closed to unknown keys."""
+"""The base of every config model: frozen, closed to unknown keys, and strict about numbers."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class ConfigModel(BaseModel):
-    """A frozen pydantic model that refuses keys it does not know."""
+    """A frozen pydantic model that refuses unknown keys, infinities, and booleans as numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: value
+            if key in fields and _takes_booleans(fields[key].annotation)
+            else _without_booleans(value)
+            for key, value in values.items()
+        }
+
+
+class _Boolean:
+    """Stands for YAML's true or false where none belongs: pydantic would read them as 1 and 0."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "true" if self._value else "false"
+
+
+def _takes_booleans(annotation: Any) -> bool:
+    return bool in (annotation, *get_args(annotation))
+
+
+def _without_booleans(value: Any) -> Any:
+    """The value, or a list's items, with each boolean replaced by what no type accepts."""
+    if isinstance(value, list | tuple):
+        return [_without_booleans(item) for item in value]
+    return _Boolean(value) if isinstance(value, bool) else value

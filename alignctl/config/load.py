@@ -20,7 +20,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key_node, _ in node.value:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key_node in keys:  # super() refuses keys that are no scalars
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key '{key_node.value}' stands twice",
@@ -45,8 +46,9 @@ def parse_yaml(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{source}: not valid YAML: {reason}") from error
 
 
 def config_folder() -> Path:

@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from alignctl.config.base import ConfigModel
 
@@ -30,6 +37,14 @@ class AugmentationConfig(ConfigModel):
     mean: Triple = (0.4914, 0.4822, 0.4465)
     """Subtracted from each channel (0 to 1) in training and evaluation; the default is CIFAR's."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.2023, 0.1994, 0.2010)
+
+    @field_validator("crop_scale", "crop_ratio")
+    @classmethod
+    def _smallest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        smallest, largest = value
+        if smallest > largest:
+            raise ValueError(f"the smallest, {smallest:g}, is above the largest, {largest:g}")
+        return value
 
 
 class LarsConfig(ConfigModel):

@@ -74,8 +74,9 @@ def config_error(error: ValidationError, root: type[ConfigModel], source: str) -
         message = _message(dict(detail), models)
         if message not in by_key.setdefault(key, []):
             by_key[key].append(message)
-    lines = [f"{key}: {' or '.join(messages)}" if key else messages[0]
-             for key, messages in by_key.items()]  # fmt: skip
+    # a list's wrong item is the whole story: nothing more about the list
+    told = [key for key in by_key if not any(other.startswith(f"{key}[") for other in by_key)]
+    lines = [f"{key}: {' or '.join(by_key[key])}" if key else by_key[key][0] for key in told]
     return ConfigError(f"{source}: " + "\n".join(lines))
 
 

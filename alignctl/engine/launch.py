@@ -31,6 +31,7 @@ from alignctl.errors import AlignctlError, LaunchError
 P = TypeVar("P")
 R = TypeVar("R")
 _HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PRECEDENCE_S = 0.5
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -65,7 +66,7 @@ def launch(
         scratch = Path(folder)
         job = _Job(worker, payload, plan, events_file.absolute(), scratch, os.getpid())
         with (
-            _restored_signals(),
+            _plain_signals(),
             _threads_in_environment(plan.threads_per_process),
             EventFollower(events_file, listener),
         ):
@@ -73,10 +74,6 @@ def launch(
                 results = elastic_launch(_launch_config(plan, scratch), _enter)(job)
             except ChildFailedError as error:
                 raise _cause(scratch, error) from error
-            except SignalException as error:
-                if error.sigval == signal.SIGINT:
-                    raise KeyboardInterrupt from error
-                raise SystemExit(128 + error.sigval) from error
     return [results[rank] for rank in range(plan.num_processes)]
 
 
@@ -125,6 +122,8 @@ def _enter(job: _Job[P, R]) -> R:
         return result
     except BaseException as error:
         _record(job.scratch / f"failure_{rank}.json", error)
+        if isinstance(error, RuntimeError) and job.plan.num_processes > 1:
+            time.sleep(_PRECEDENCE_S)  # the peer whose loss raised this is to be found dead first
         raise
 
 
@@ -144,25 +143,28 @@ def _exit_with_parent(parent: int) -> None:
 
 def _record(path: Path, error: BaseException) -> None:
     known = isinstance(error, AlignctlError)
-    line = str(error) if known else f"{type(error).__name__}: {error}"
+    first_line = str(error).strip().partition("\n")[0]
+    line = str(error) if known else f"{type(error).__name__}: {first_line}".removesuffix(": ")
     values = {
         "time": time.time(),
         "kind": type(error).__name__ if known else None,
         "message": line,
         "traceback": "".join(traceback.format_exception(error)),
     }
-    path.write_text(json.dumps(values), encoding="utf-8")
+    beside = path.with_suffix(".partial")  # the parent may end us while we write
+    beside.write_text(json.dumps(values), encoding="utf-8")
+    beside.replace(path)
 
 
 def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
     """The failure that came first: later ones are mostly workers that lost their peer."""
-    files = scratch.glob("failure_*.json")
+    files = list(scratch.glob("failure_*.json"))
+    rank, failure = error.get_first_failure()
+    if scratch / f"failure_{rank}.json" not in files:  # died without a word
+        code = failure.exitcode
+        died = f"signal {-code} ({failure.signal_name()})" if code < 0 else f"code {code}"
+        return LaunchError(f"worker {rank} died with {died}{_last_output(scratch, rank)}")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    if not records:
-        rank, failure = error.get_first_failure()
-        died = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"code {failure.exitcode}"
-        output = _last_output(scratch)
-        return LaunchError(f"worker {rank} died with {died}{output}")
     first: dict[str, Any] = min(records, key=lambda record: record["time"])
     kind = getattr(errors, first["kind"] or "", LaunchError)
     message = first["message"] if first["kind"] else f"a worker failed: {first['message']}"
@@ -171,8 +173,8 @@ def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
     return cause
 
 
-def _last_output(scratch: Path) -> str:
-    for path in sorted(scratch.rglob("stderr.log")):
+def _last_output(scratch: Path, rank: int) -> str:
+    for path in scratch.rglob(f"{rank}/stderr.log"):
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if lines:
             return f": {lines[-1]}"
@@ -180,14 +182,18 @@ def _last_output(scratch: Path) -> str:
 
 
 @contextlib.contextmanager
-def _restored_signals() -> Iterator[None]:
-    """torch's launcher installs handlers of its own and leaves them there."""
+def _plain_signals() -> Iterator[None]:
+    """torch's launcher installs handlers that raise its own exception, and leaves them there."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in _HANDLED_SIGNALS}
     try:
         yield
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from error
+        raise SystemExit(128 + error.sigval) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -64,7 +64,9 @@ def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
 
     Epoch 0 is left out: there all models are still the same.
     """
-    lines = []
+    lines: list[str] = []
+    if rows.empty:
+        return lines
     for (split, metric), part in rows.groupby(["split", "metric"]):
         found = {
             int(str(epoch)): ranking(group, study, str(metric))

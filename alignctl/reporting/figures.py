@@ -33,7 +33,8 @@ def loss_curves(training: pd.DataFrame, objectives: Sequence[str]) -> Figure:
     figure, panels = _panels(1, len(objectives), width=3.0, height=2.8)
     for axes, name in zip(panels, objectives, strict=True):
         curve = means[name]
-        axes.plot(curve.index, curve.to_numpy(), color=_COLOURS.get(name))
+        marker = "o" if len(curve) == 1 else None  # one point makes no line
+        axes.plot(curve.index, curve.to_numpy(), color=_COLOURS.get(name), marker=marker)
         axes.set_title(name)
         axes.set_xlabel("epoch")
     panels[0].set_ylabel("mean loss")
@@ -62,7 +63,8 @@ def weight_gap_curves(weight_gap: pd.DataFrame) -> Figure:
         axes.set_title(f"{title}, to {reference}")
         axes.set_xlabel("epoch (log scale)")
         axes.set_ylim(bottom=0)
-    panels[-1].legend(frameon=False)
+    if len(rows):
+        panels[-1].legend(frameon=False)
     return figure
 
 

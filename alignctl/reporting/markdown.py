@@ -27,9 +27,11 @@ class WrittenReport:
 
 def write_report(sources: Sequence[RunTables | SweepTables], folder: Path) -> WrittenReport:
     """report.md and figures/ in a folder: one section for each run or sweep."""
-    writer = _Writer(folder, several=len(sources) > 1)
+    writer = _Writer(folder)
     answers = []
-    for source in sources:
+    for number, source in enumerate(sources, start=1):
+        if len(sources) > 1:
+            writer.prefix = f"{number}_{source.name}_"  # two runs may have one name
         section = writer.run if isinstance(source, RunTables) else writer.sweep
         answers.append(section(source))  # type: ignore[arg-type]
     path = folder / "report.md"
@@ -40,10 +42,11 @@ def write_report(sources: Sequence[RunTables | SweepTables], folder: Path) -> Wr
 class _Writer:
     """Collects lines, and draws figures beside them."""
 
-    def __init__(self, folder: Path, *, several: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self.lines: list[str] = []
         self.figures: list[Path] = []
-        self._folder, self._several = folder, several
+        self.prefix = ""
+        self._folder = folder
 
     def run(self, source: RunTables) -> str:
         """One run's section; returns its answer."""
@@ -57,18 +60,19 @@ class _Writer:
         if rows.empty:
             self._text("Not evaluated yet: run `alignctl eval-alignment`.")
         else:
-            self._figure(source.name, "alignment", figures.alignment_curves(rows))
+            self._figure("alignment", figures.alignment_curves(rows))
             self._text(*_alignment_tables(rows))
         self._text("## Weight gap")
-        if source.weight_gap.empty:
+        gaps = main_rows(source.weight_gap)
+        if gaps.empty:
             self._text("Not measured yet: run `alignctl weight-gap`.")
         else:
-            self._figure(source.name, "weight_gap", figures.weight_gap_curves(source.weight_gap))
-            self._text(_weight_gap_table(source.weight_gap))
+            self._figure("weight_gap", figures.weight_gap_curves(gaps))
+            self._text(_weight_gap_table(gaps))
         self._text("## Training")
         if not source.training.empty:
             curves = figures.loss_curves(source.training, source.study.objective_names)
-            self._figure(source.name, "losses", curves)
+            self._figure("losses", curves)
         self._text(*_provenance(source))
         return found
 
@@ -86,7 +90,7 @@ class _Writer:
             self._text(f"**Not finished: {parameter} {listed}.**")
         if len(last):
             self._text(f"## Similarity after epoch {study.training.epochs}")
-            self._figure(source.name, "sweep", figures.sweep_curves(last, parameter))
+            self._figure("sweep", figures.sweep_curves(last, parameter))
             self._text(*_sweep_tables(last, parameter))
         if source.runs:
             self._text(*_provenance(source.runs[0], without=source.description.key))
@@ -96,22 +100,21 @@ class _Writer:
         for paragraph in paragraphs:
             self.lines += [paragraph, ""]
 
-    def _figure(self, source: str, name: str, figure: Figure) -> None:
-        file = f"{source}_{name}.png" if self._several else f"{name}.png"
+    def _figure(self, name: str, figure: Figure) -> None:
+        file = f"{self.prefix}{name}.png"
         path = self._folder / "figures" / file
         figures.save(figure, path)
         self.figures.append(path)
         self._text(f"![{name.replace('_', ' ')}](figures/{file})")
 
 
-def main_rows(alignment: pd.DataFrame) -> pd.DataFrame:
+def main_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that a report is about: `h` against `cl`, or the first comparison there is."""
-    if alignment.empty:
-        return alignment
     for column, usual in (("representation", "h"), ("reference", "cl")):
-        there = set(alignment[column])
-        alignment = alignment[alignment[column] == (usual if usual in there else min(there))]
-    return alignment
+        if len(table) and column in table:
+            there = set(table[column])
+            table = table[table[column] == (usual if usual in there else min(there))]
+    return table
 
 
 def _alignment_tables(rows: pd.DataFrame) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write named tensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomically(path, lambda beside: save_file(tensors, beside))
+    _write(path, lambda beside: save_file(tensors, beside))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def saved_epochs(run: RunDirectory, objective: str) -> list[int]:
 def save_state(run: RunDirectory, epoch: int, objective: str, state: Mapping[str, Any]) -> None:
     """Keep what one objective needs to go on after this epoch."""
     path = _state_folder(run, epoch) / f"{objective}.pt"
-    write_atomically(path, lambda beside: torch.save(dict(state), beside))
+    _write(path, lambda beside: torch.save(dict(state), beside))
 
 
 def load_state(run: RunDirectory, epoch: int, objective: str) -> dict[str, Any]:
@@ -87,6 +87,18 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         total.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def _write(path: Path, save: Callable[[Path], object]) -> None:
+    """Write atomically; a full disk is a CheckpointError, whatever the library makes of it."""
+
+    def attempt(beside: Path) -> None:
+        try:
+            save(beside)
+        except (SafetensorError, RuntimeError) as error:
+            raise OSError(str(error).partition("\n")[0]) from error
+
+    write_atomically(path, attempt)
 
 
 def _state_folder(run: RunDirectory, epoch: int) -> Path:

@@ -96,10 +96,9 @@ class RunDirectory:
         """The study that was run here; CheckpointError where it cannot be read."""
         try:
             text = self.config_file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.config_file}: cannot be read: {error.strerror}"
-            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CheckpointError(f"{self.config_file}: cannot be read: {reason}") from error
         values = parse_yaml(text, str(self.config_file))
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.config_file}: holds no study")

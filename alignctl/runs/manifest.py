@@ -110,7 +110,8 @@ def _processor() -> str:
 
 def git_commit(folder: Path) -> str | None:
     """The commit checked out in a folder, with `-dirty` where files differ; None outside git."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tag's name
+    command = ["git", "-C", str(folder), *describe]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -20,8 +20,9 @@ def draw_batches(
     """Positions into `labels` and `ids`, (num_batches, batch_size), each at most once an epoch.
 
     labels, ids: (N,). stratified: the classes are spread evenly over the epoch, so that every
-    batch has them in the proportions of the dataset, to within one image. The images of the
-    last, incomplete batch are left out; which ones changes with the epoch.
+    batch has them in the proportions of the dataset: exactly where all classes have the same size
+    and their number divides the batch's, to within a few images elsewhere. The images of the last,
+    incomplete batch are left out; which ones changes with the epoch.
     """
     draws = uniforms(seed, "batches", epoch=epoch, samples=ids, view=0, num_draws=2)
     keys = draws[:, 0] if method == "uniform" else _stratified_keys(labels, draws)

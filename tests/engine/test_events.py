@@ -1,0 +1,73 @@
+import json
+import threading
+
+from alignctl.engine.events import EventFollower, append_event
+
+
+def kinds(events):
+    return [event["event"] for event in events]
+
+
+def test_an_event_is_one_line_of_json_with_its_kind_time_and_fields(tmp_path):
+    path = tmp_path / "events.jsonl"
+    append_event(path, "epoch", epoch=3, losses={"cl": 1.5}, note="two\nlines")
+    append_event(path, "end")
+    first, second = path.read_text().splitlines()
+    event = json.loads(first)
+    assert event.pop("time") > 1.6e9
+    assert event == {"event": "epoch", "epoch": 3, "losses": {"cl": 1.5}, "note": "two\nlines"}
+    assert json.loads(second)["event"] == "end"
+
+
+def test_events_written_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "events.jsonl"
+    texts = [letter * 20_000 for letter in "abcd"]
+
+    def write(text):
+        for _ in range(25):
+            append_event(path, "text", text=text)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+    assert sorted(found) == sorted(texts * 25)
+
+
+def test_a_follower_hears_everything_added_while_it_is_open_in_order(tmp_path):
+    path, heard = tmp_path / "events.jsonl", []
+    append_event(path, "before")
+    with EventFollower(path, heard.append):
+        for number in range(50):
+            append_event(path, f"number {number}")
+    append_event(path, "after")
+    assert kinds(heard) == [f"number {number}" for number in range(50)]
+
+
+def test_a_follower_hears_events_while_it_is_open(tmp_path):
+    path, heard = tmp_path / "events.jsonl", threading.Event()
+    with EventFollower(path, lambda event: heard.set()):
+        append_event(path, "now")
+        assert heard.wait(30)
+
+
+def test_a_follower_waits_for_the_end_of_a_line(tmp_path):
+    path, heard = tmp_path / "events.jsonl", []
+    follower = EventFollower(path, heard.append)
+    path.write_text('{"event": "one"}\n{"event": "tw')
+    follower._deliver()
+    assert kinds(heard) == ["one"]
+    with path.open("a") as file:
+        file.write('o", "text": "é"}\n')
+    follower._deliver()
+    follower._deliver()
+    assert kinds(heard) == ["one", "two"]
+
+
+def test_a_follower_of_a_file_that_never_comes_hears_nothing(tmp_path):
+    heard = []
+    with EventFollower(tmp_path / "no folder" / "events.jsonl", heard.append):
+        pass
+    assert heard == []

@@ -1,0 +1,241 @@
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from alignctl.reporting import figures
+from alignctl.reporting.markdown import main_rows, markdown_table, write_report
+from alignctl.reporting.sources import read_source
+from alignctl.runs.sweep import SweepDescription, SweepDirectory
+from alignctl.runs.tables import read_parquet, write_parquet
+
+
+@pytest.fixture(autouse=True)
+def plain_figures(monkeypatch):
+    """What is drawn is tested elsewhere: here a figure is a small file."""
+
+    def save(figure, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(" ".join(axes.get_title() for axes in figure.axes))
+
+    monkeypatch.setattr(figures, "save", save)
+
+
+def tables_in(text: str) -> list[list[list[str]]]:
+    """The cells of every markdown table, without the line of dashes."""
+    found, rows = [], []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            found.append([rows[0], *rows[2:]])
+            rows = []
+    return found
+
+
+def headings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("#")]
+
+
+def figures_in(text: str) -> list[str]:
+    return re.findall(r"!\[.*?\]\((.*?)\)", text)
+
+
+def test_a_report_opens_with_the_answer_and_where_it_was_otherwise(tmp_path, make_source):
+    written = write_report([make_source(tmp_path / "tiny")], tmp_path / "report")
+    paragraphs = written.report.read_text(encoding="utf-8").split("\n\n")
+    assert paragraphs[0] == "# tiny"
+    assert paragraphs[1] == written.answers[0]
+    assert paragraphs[1].startswith("After epoch 10, on 1,360 test images, by CKA NSCL (0.830)")
+    assert paragraphs[2] == "CKA on test: SCL, not NSCL, was closest at epoch 5."
+
+
+def test_a_report_has_its_sections_in_order(tmp_path, make_source):
+    text = write_report([make_source(tmp_path / "tiny")], tmp_path).report.read_text()
+    assert headings(text) == [
+        "# tiny",
+        "## Similarity of representations",
+        "## Weight gap",
+        "## Training",
+        "## What was run",
+    ]
+
+
+def test_every_figure_of_a_report_is_there_and_is_shown(tmp_path, make_source):
+    folder = tmp_path / "report"
+    written = write_report([make_source(tmp_path / "tiny")], folder)
+    shown = figures_in(written.report.read_text())
+    assert shown == ["figures/alignment.png", "figures/weight_gap.png", "figures/losses.png"]
+    assert [folder / name for name in shown] == list(written.figures)
+    assert all(path.is_file() for path in written.figures)
+
+
+def test_the_tables_hold_the_numbers_of_the_runs_tables(tmp_path, make_source):
+    text = write_report([make_source(tmp_path / "tiny")], tmp_path).report.read_text()
+    train, test, gap, _ = tables_in(text)
+    header = ["epoch", "CKA nscl", "CKA scl", "CKA ce", "RSA nscl", "RSA scl", "RSA ce"]
+    assert test[0] == header
+    assert test[-1] == ["10", "0.8300", "0.6800", "0.6700", "0.8000", "0.6500", "0.6100"]
+    assert train[0] == header
+    assert train[2] == ["5", "0.5000", "0.6000", "0.4000", "0.8000", "0.6000", "0.4000"]
+    assert gap[0][:3] == ["epoch", "mean nscl", "mean ce"]
+    assert gap[-1] == ["10", "0.2000", "0.4000", "2.0000", "4.0000", "20.0000", "40.0000"]
+    assert "Similarity to cl on 1,437 train images:" in text
+    assert "Similarity to cl on 1,360 test images:" in text
+
+
+def test_what_was_run_is_told_from_study_and_manifest(tmp_path, make_source):
+    source = make_source(tmp_path / "tiny", git_commit="abc123")
+    text = write_report([source], tmp_path).report.read_text()
+    rows = {row[0]: row[1] for row in tables_in(text)[-1]}
+    assert rows["objectives"] == "cl, nscl, scl, ce"
+    assert rows["dataset"] == "digits"
+    assert rows["encoder"] == "resnet18, width 0.25"
+    assert rows["temperature"] == "0.5"
+    assert rows["training"] == "10 epochs, batch 64, float32"
+    assert rows["optimiser"] == "sgd, learning rate 0.1"
+    assert rows["versions"] == "python 3.12.1, torch 2.9.0"
+    assert rows["git commit"] == "abc123"
+    assert rows["training time"] == "12 s in 2 processes with 1 threads each"
+    assert "All 4 models started from the same weights (SHA-256 abababababababab...)" in text
+    assert f"`alignctl pretrain {source.path / 'config.yaml'}`" in text
+
+
+def test_a_run_outside_git_says_so(tmp_path, make_source):
+    text = write_report([make_source(tmp_path / "tiny")], tmp_path).report.read_text()
+    assert ["git commit", "not in a git checkout"] in tables_in(text)[-1]
+
+
+def test_a_run_without_tables_says_what_to_do(tmp_path, make_run):
+    make_run(tmp_path / "run")
+    written = write_report([read_source(tmp_path / "run")], tmp_path / "report")
+    text = written.report.read_text()
+    assert written.figures == ()
+    assert figures_in(text) == []
+    assert text.count("Not evaluated yet: run `alignctl eval-alignment`.") == 2
+    assert "Not measured yet: run `alignctl weight-gap`." in text
+    assert written.answers == ("Not evaluated yet: run `alignctl eval-alignment`.",)
+
+
+def test_an_unfinished_run_says_how_far_it_came(tmp_path, make_source):
+    source = make_source(tmp_path / "tiny", status="interrupted", finished_epochs=3)
+    text = write_report([source], tmp_path).report.read_text()
+    assert "**This run is interrupted: 3 of 10 epochs are recorded.**" in text
+    finished = write_report([make_source(tmp_path / "other")], tmp_path).report.read_text()
+    assert "epochs are recorded" not in finished
+
+
+def test_a_report_is_about_h_against_cl(alignment, tables):
+    other = {"nscl": (0.0, 0.0, 0.0)}
+    more = [
+        tables.similarities(other, other, reference="ce"),
+        tables.similarities(other, other, representation="g"),
+    ]
+    mixed = pd.concat([more[0], alignment, more[1]], ignore_index=True)
+    found = main_rows(mixed)
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), alignment)
+
+
+def test_without_h_and_cl_a_report_is_about_one_comparison(tables):
+    values = {"scl": (0.5,)}
+    parts = [
+        tables.similarities(values, values, epochs=[1], reference=reference, representation="g")
+        for reference in ("nscl", "ce")
+    ]
+    found = main_rows(pd.concat(parts))
+    assert set(found["reference"]) == {"ce"}
+    assert main_rows(pd.DataFrame()).empty
+
+
+def test_weight_gaps_to_other_references_are_not_mixed_in(tmp_path, make_source, tables):
+    source = make_source(tmp_path / "tiny")
+    path = source.path / "weight_gap" / "weight_gap.parquet"
+    other = tables.gaps({"nscl": (0, 9.0, 9.0), "cl": (0, 9.0, 9.0)}, reference="scl")
+    write_parquet(path, pd.concat([other, read_parquet(path)], ignore_index=True))
+    written = write_report([read_source(source.path)], tmp_path)
+    gap = tables_in(written.report.read_text())[2]
+    assert gap[0][:3] == ["epoch", "mean nscl", "mean ce"]
+    assert gap[-1][:3] == ["10", "0.2000", "0.4000"]
+    (drawn,) = [path for path in written.figures if "weight_gap" in path.name]
+    assert "to cl" in drawn.read_text()
+
+
+def test_runs_in_one_report_keep_their_own_figures(tmp_path, make_source):
+    sources = [make_source(tmp_path / folder / "tiny") for folder in ("a", "b")]
+    sources.append(make_source(tmp_path / "other"))
+    written = write_report(sources, tmp_path / "report")
+    text = written.report.read_text()
+    assert [line for line in headings(text) if line.startswith("# ")] == [
+        "# tiny",
+        "# tiny",
+        "# other",
+    ]
+    assert len(set(written.figures)) == 9
+    assert figures_in(text) == [f"figures/{path.name}" for path in written.figures]
+    assert len(written.answers) == 3
+
+
+@pytest.fixture
+def sweep(tmp_path, make_run, make_study, tables) -> Path:
+    """A sweep over three temperatures; the run at 1.0 stopped before the last epoch."""
+    directory = SweepDirectory(tmp_path / "sweep")
+    study = make_study(temperature=0.1)
+    directory.describe(SweepDescription("temperature", "temperature", (0.1, 0.5, 1.0), study))
+    parts = []
+    for value, epochs in ((0.1, (0, 10)), (0.5, (0, 10)), (1.0, (0,))):
+        make_run(directory.run("temperature", value).path, make_study(temperature=value))
+        similar = {"nscl": (1.0, value), "scl": (1.0, 0.25)}
+        rows = tables.similarities(similar, similar, epochs=epochs)
+        parts.append(rows.assign(temperature=value))
+    write_parquet(directory.table, pd.concat(parts, ignore_index=True))
+    return directory.path
+
+
+def test_a_sweep_has_an_answer_for_each_finished_value(tmp_path, sweep):
+    written = write_report([read_source(sweep)], tmp_path)
+    first, second = written.answers[0].splitlines()
+    assert first.startswith(
+        "temperature 0.1: After epoch 10, on 1,360 test images, by CKA SCL (0.250) is closest"
+    )
+    assert second.startswith(
+        "temperature 0.5: After epoch 10, on 1,360 test images, by CKA NSCL (0.500) is closest"
+    )
+    text = written.report.read_text()
+    assert f"- {first}" in text
+    assert "**Not finished: temperature 1.**" in text
+
+
+def test_a_sweep_is_shown_by_its_setting_after_the_last_epoch(tmp_path, sweep):
+    written = write_report([read_source(sweep)], tmp_path)
+    text = written.report.read_text()
+    table, settings = tables_in(text)
+    assert table == [
+        ["temperature", "CKA nscl", "CKA scl", "RSA nscl", "RSA scl"],
+        ["0.1", "0.1000", "0.2500", "0.1000", "0.2500"],
+        ["0.5", "0.5000", "0.2500", "0.5000", "0.2500"],
+    ]
+    assert figures_in(text) == ["figures/sweep.png"]
+    assert "temperature" not in [row[0] for row in settings]  # it has no one value here
+
+
+def test_a_sweep_of_which_nothing_has_finished_says_so(tmp_path, make_study):
+    sweep = SweepDirectory(tmp_path / "sweep")
+    description = SweepDescription("temperature", "temperature", (0.1, 1.0), make_study())
+    sweep.describe(description)
+    written = write_report([read_source(sweep.path)], tmp_path)
+    assert written.answers == ("Nothing has finished yet.",)
+    assert "**Not finished: temperature 0.1, 1.**" in written.report.read_text()
+
+
+def test_a_report_is_replaced_when_written_again(tmp_path, make_source):
+    source = make_source(tmp_path / "tiny")
+    first = write_report([source], tmp_path / "report")
+    before = first.report.read_text()
+    assert write_report([source], tmp_path / "report").report.read_text() == before
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["figures", "report.md"]
+
+
+def test_markdown_tables_have_a_header_and_a_line_of_dashes():
+    text = markdown_table(["a", "b"], [["1", "2"], ["3", "4"]])
+    assert text == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"

@@ -1,0 +1,47 @@
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from alignctl.config.training import OptimizerConfig
+from alignctl.training import LARS
+from alignctl.training.optimizers import OPTIMIZERS, build_optimizer
+
+
+def config(**values):
+    return TypeAdapter(OptimizerConfig).validate_python(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (
+            {"name": "lars", "learning_rate": 0.3, "momentum": 0.8, "weight_decay": 0.01,
+             "trust_coefficient": 0.02, "exclude_bias_and_norm": False},
+            LARS,
+        ),
+        (
+            {"name": "sgd", "learning_rate": 0.3, "momentum": 0.8, "weight_decay": 0.01},
+            torch.optim.SGD,
+        ),
+        ({"name": "adamw", "learning_rate": 0.3, "weight_decay": 0.2}, torch.optim.AdamW),
+    ],
+)  # fmt: skip
+def test_every_key_of_the_config_reaches_the_optimiser(values, kind):
+    optimizer = build_optimizer(config(**values), [nn.Parameter(torch.ones(2))])
+    assert type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    expected = {key: value for key, value in values.items() if key != "name"}
+    assert {key: group["lr" if key == "learning_rate" else key] for key in expected} == expected
+
+
+def test_every_optimiser_of_the_config_can_be_built():
+    schema = TypeAdapter(OptimizerConfig).json_schema()
+    assert set(schema["discriminator"]["mapping"]) == set(OPTIMIZERS)
+
+
+def test_parameters_that_are_not_trained_are_left_out():
+    frozen, trained = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    frozen.requires_grad_(False)
+    optimizer = build_optimizer(config(name="sgd", learning_rate=0.1), iter([frozen, trained]))
+    assert [p.shape for p in optimizer.param_groups[0]["params"]] == [(3,)]
