@@ -70,7 +70,7 @@ Config = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as training.epochs=5."),
+    typer.Argument(metavar="KEY=VALUE", help="Changes, such as training.epochs=5."),
 ]
 Run = Annotated[
     str | None,
@@ -237,7 +237,7 @@ def report_to_markdown(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="Run or sweep directories, or their names.",
             show_default="the newest run or sweep under ./runs",
         ),

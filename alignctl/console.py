@@ -23,7 +23,7 @@ err = Console(stderr=True, highlight=False)
 def print_error(message: str) -> None:
     """One `error:` line (more only where a config has several wrong keys), never wrapped."""
     err.print("[bold red]error:[/] ", end="")
-    err.print(message, markup=False, soft_wrap=True)
+    err.print(message, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_json(values: Any) -> None:
@@ -33,7 +33,7 @@ def print_json(values: Any) -> None:
 
 def print_line(text: str) -> None:
     """A plain line on standard output, never wrapped."""
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -88,7 +88,7 @@ class View:
     def _line(self, text: str) -> None:
         """Only where there is no terminal."""
         if self._live is None:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
 
 class TrainingView(View):
@@ -118,7 +118,7 @@ class TrainingView(View):
         self._steps = self._bars.add_task("step", total=event["steps_per_epoch"], note="")
         resumed = f", going on after epoch {done}" if done else ""
         text = f"training {', '.join(event['objectives'])} in {event['run']}{resumed}"
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
         self._draw()
 
     def on_step(self, event: Event) -> None:

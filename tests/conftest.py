@@ -88,7 +88,12 @@ def small_study():
         "encoder": {"name": "resnet18", "width": 0.0625},
         "projector": {"hidden_dim": 16, "output_dim": 8},
         "objectives": ["cl", "dcl", "nscl", "scl", "ce"],
-        "training": {**STUDY["training"], "epochs": 2, "batch_size": 16},
+        "training": {
+            **STUDY["training"],
+            "epochs": 2,
+            "batch_size": 16,
+            "schedule": {"warmup_epochs": 0},
+        },
         "checkpoint_epochs": [0, 1],
     }
     return lambda *overrides: validate_study(apply_overrides(values, overrides), "small study")

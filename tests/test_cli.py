@@ -39,6 +39,12 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def nothing_starts(monkeypatch):
+    """What should have been refused fails at once instead of training for minutes."""
+    monkeypatch.setattr("alignctl.engine.launch.launch", None)
+
+
 @pytest.fixture
 def call(monkeypatch):
     """A function of the words after `alignctl`: what came of them."""

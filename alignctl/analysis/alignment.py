@@ -138,7 +138,7 @@ def _measure(
     for part in share:
         chunk = Moments.measure(found(part), pairs, first)
         mine = chunk if mine is None else mine + chunk
-    assert mine is not None, "every process has at least one image"
+    assert mine is not None, "every process has at least one slice"
     return mine.with_tensors(context.sum(mine.tensors()))
 
 

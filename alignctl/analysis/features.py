@@ -35,8 +35,8 @@ def features(
 
 
 def chunks(num_images: int, *, rank: int, world_size: int, size: int) -> Iterator[slice]:
-    """This process's share of the images, in slices of at most `size`."""
+    """This process's share of the images, in slices of at most `size`; one empty slice for none."""
     first = num_images * rank // world_size
     last = num_images * (rank + 1) // world_size
-    for start in range(first, last, size):
+    for start in range(first, max(last, first + 1), size):
         yield slice(start, min(start + size, last))

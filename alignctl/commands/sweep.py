@@ -87,8 +87,14 @@ def plan(
         raise ConfigError(
             f"{sweep.path}: holds another sweep ({difference}); choose another --run-dir"
         )
-    if sweep.path.exists() and not sweep.exists:
-        raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
+    if (
+        not sweep.exists
+        and sweep.path.exists()
+        and (not sweep.path.is_dir() or any(sweep.path.iterdir()))
+    ):
+        raise ConfigError(
+            f"{sweep.path}: exists and holds no sweep; choose another --run-dir"
+        )
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
     eval_alignment.others(studies[0].objective_names, made.reference, where=studies[0].name)
     return made

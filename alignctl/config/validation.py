@@ -62,8 +62,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def unknown(kind: str, word: str, allowed: Iterable[str]) -> str:
     """`'nsc' is not an objective; did you mean 'nscl'? (ce, cl, ...)`."""
     options = sorted(allowed)
-    hint = nearest(word, options)
-    return f"'{word}' is not {kind}{hint or ';'} ({', '.join(options)})"
+    return f"'{word}' is not {kind}{nearest(word, options)} ({', '.join(options)})"
 
 
 def config_error(error: ValidationError, root: type[ConfigModel], source: str) -> ConfigError:

@@ -122,7 +122,8 @@ def _alignment_tables(rows: pd.DataFrame) -> list[str]:
     tables = []
     for split, part in rows.groupby("split", sort=False):
         images = int(part["num_images"].iloc[0])
-        title = f"Similarity to {reference} on {images:,} {split} images:"
+        space = str(part["representation"].iloc[0])
+        title = f"Similarity of {space} to {reference}, {images:,} {split} images:"
         tables.append(f"{title}\n\n{_by_objective(part, 'epoch')}")
     return tables
 
@@ -205,7 +206,14 @@ def _settings(study: StudyConfig, without: str | None) -> list[list[str]]:
 
 
 def _processes(manifest: Manifest) -> str:
-    return f"{manifest.num_processes} processes with {manifest.threads_per_process} threads each"
+    return (
+        f"{_count(manifest.num_processes, 'process', 'processes')} "
+        f"with {_count(manifest.threads_per_process, 'thread', 'threads')} each"
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -210,6 +210,14 @@ def test_another_name_drops_the_keys_it_does_not_have_in_any_order(values, overr
     validate_study(changed, "here")
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_override_that_the_chosen_name_does_not_have_is_never_dropped(values, backwards):
+    overrides = ["training.optimizer.name=adamw", "training.optimizer.momentum=0.5"]
+    changed = apply_overrides(values, overrides[::-1] if backwards else overrides)
+    with pytest.raises(ConfigError, match=r"training\.optimizer\.momentum: unknown key"):
+        validate_study(changed, "here")
+
+
 def test_the_same_name_drops_nothing(values):
     values["training"]["optimizer"]["momentum"] = 0.5
     changed = apply_overrides(values, ["training.optimizer.name=sgd", "name=other"])

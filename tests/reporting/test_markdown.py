@@ -81,8 +81,8 @@ def test_the_tables_hold_the_numbers_of_the_runs_tables(tmp_path, make_source):
     assert train[2] == ["5", "0.5000", "0.6000", "0.4000", "0.8000", "0.6000", "0.4000"]
     assert gap[0][:3] == ["epoch", "mean nscl", "mean ce"]
     assert gap[-1] == ["10", "0.2000", "0.4000", "2.0000", "4.0000", "20.0000", "40.0000"]
-    assert "Similarity to cl on 1,437 train images:" in text
-    assert "Similarity to cl on 1,360 test images:" in text
+    assert "Similarity of h to cl, 1,437 train images:" in text
+    assert "Similarity of h to cl, 1,360 test images:" in text
 
 
 def test_what_was_run_is_told_from_study_and_manifest(tmp_path, make_source):
@@ -97,7 +97,7 @@ def test_what_was_run_is_told_from_study_and_manifest(tmp_path, make_source):
     assert rows["optimiser"] == "sgd, learning rate 0.1"
     assert rows["versions"] == "python 3.12.1, torch 2.9.0"
     assert rows["git commit"] == "abc123"
-    assert rows["training time"] == "12 s in 2 processes with 1 threads each"
+    assert rows["training time"] == "12 s in 2 processes with 1 thread each"
     assert "All 4 models started from the same weights (SHA-256 abababababababab...)" in text
     assert f"`alignctl pretrain {source.path / 'config.yaml'}`" in text
 
