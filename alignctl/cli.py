@@ -196,7 +196,7 @@ def weight_gap(
         return _print_result(result)
     columns = ("epoch", "objective", "mean", "total", "angle_degrees")
     rows = [[row[column] for column in columns] for row in result.rows]
-    print_table(f"Weight gap to {reference}", columns, rows)
+    print_table(f"Weight gap to {reference}", (*columns[:-1], "angle °"), rows)
     return print_line(f"{plan.run.weight_gap}: tables written")
 
 

@@ -66,9 +66,12 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
         split: torch.from_numpy(load_images(run.config.dataset, split).images) for split in splits
     }
     names = (job.reference, *job.objectives)
+    loaded, networks = None, []
     for done, (epoch, split) in enumerate(todo):
         context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
-        networks = [load_network(run, name, epoch, context.device) for name in names]
+        if loaded != epoch:
+            networks = [load_network(run, name, epoch, context.device) for name in names]
+            loaded = epoch
         try:
             moments = _measure(context, job, run.config, networks, images[split])
             rows = _rows(job, moments, epoch=epoch, split=split)
@@ -89,15 +92,14 @@ def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[t
     found = common_epochs(run, (job.reference, *job.objectives))
     if not found:
         raise CheckpointError(f"{run.checkpoints}: no epoch has weights of all objectives yet")
-    todo: list[tuple[int, Split]] = []
-    for split in job.splits:
-        chosen = select(table, split=split, representation=job.representation)
-        mine = chosen[(chosen["reference"] == job.reference)] if len(chosen) else chosen
-        for epoch in found:
-            there = set(mine.loc[mine["epoch"] == epoch, "objective"]) if len(mine) else set()
-            if not there.issuperset(job.objectives):
-                todo.append((epoch, split))
-    return todo
+    rows = select(table, reference=job.reference, representation=job.representation)
+    there = set(zip(rows["epoch"], rows["split"], rows["objective"], strict=True))
+    return [
+        (epoch, split)
+        for epoch in found
+        for split in job.splits
+        if not there.issuperset((epoch, split, name) for name in job.objectives)
+    ]
 
 
 def read_table(run: RunDirectory) -> pd.DataFrame:

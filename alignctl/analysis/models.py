@@ -14,16 +14,19 @@ def load_network(run: RunDirectory, objective: str, epoch: int, device: torch.de
     """One objective's network after one epoch, in float32 and evaluation mode."""
     path = checkpoint_file(run, objective, epoch)
     weights = load_weights(path)
-    network = build_network(run.config, precision="float32")
+    with torch.device("meta"):  # no initial weights: they would be replaced at once
+        network = build_network(run.config, precision="float32")
     shared = {k: v for k, v in weights.items() if not k.startswith(_OBJECTIVE_PREFIX)}
     try:
-        network.load_state_dict(shared)
+        network.load_state_dict(shared, assign=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[1:2] or [str(error)]
         raise CheckpointError(
             f"{path}: does not fit the run's config: {reason[0].strip()}"
         ) from error
-    return network.to(device).eval()
+    channels_last = run.config.training.channels_last
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload,no-any-return]
 
 
 def common_epochs(run: RunDirectory, objectives: tuple[str, ...]) -> list[int]:

@@ -16,6 +16,7 @@ from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
 
 # What can be swept: its name on the command line, and the config's key.
 PARAMETERS = {"temperature": "temperature"}
+REPRESENTATION = "h"
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,7 @@ def plan(
         and sweep.path.exists()
         and (not sweep.path.is_dir() or any(sweep.path.iterdir()))
     ):
-        raise ConfigError(
-            f"{sweep.path}: exists and holds no sweep; choose another --run-dir"
-        )
+        raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
     eval_alignment.others(studies[0].objective_names, made.reference, where=studies[0].name)
     return made
@@ -126,7 +125,8 @@ def run(plan: SweepPlan, *, json_output: bool = False) -> SweepResult:
     known = plan.sweep.description().values if plan.sweep.exists else ()
     values = (*known, *(value for value in plan.values if value not in known))
     key = PARAMETERS[plan.parameter]
-    plan.sweep.describe(SweepDescription(plan.parameter, key, values, plan.studies[0]))
+    description = SweepDescription(plan.parameter, key, values, plan.studies[0])
+    plan.sweep.describe(description)
     failures: dict[str, str] = {}
     for value, study in zip(plan.values, plan.studies, strict=True):
         label = f"{plan.parameter}={value}"
@@ -135,7 +135,7 @@ def run(plan: SweepPlan, *, json_output: bool = False) -> SweepResult:
         except AlignctlError as error:
             failures[label] = str(error)
             _say(f"{label}: failed", json_output=json_output)
-    return _collect(plan, values, failures)
+    return _collect(plan, description, failures)
 
 
 def _run_one(
@@ -152,7 +152,7 @@ def _run_one(
         str(directory.path),
         reference=plan.reference,
         splits=(),
-        representation="h",
+        representation=REPRESENTATION,
         nproc="auto",
     )
     eval_alignment.run(evaluation, json_output=json_output)
@@ -163,22 +163,27 @@ def _say(text: str, *, json_output: bool) -> None:
         print_line(text)
 
 
-def _collect(plan: SweepPlan, values: Sequence[Any], failures: dict[str, str]) -> SweepResult:
+def _collect(
+    plan: SweepPlan, description: SweepDescription, failures: dict[str, str]
+) -> SweepResult:
     """Write the table over all runs of the sweep and return its last epoch."""
     import pandas as pd
 
-    from alignctl.analysis.alignment import read_table
+    from alignctl.analysis.alignment import AlignmentRow, read_table, select
     from alignctl.runs.tables import write_csv, write_parquet
 
     parts = []
-    for value in values:
-        table = read_table(plan.sweep.run(plan.parameter, value))
+    for value, run in plan.sweep.runs(description).items():
+        table = read_table(run)
         table.insert(0, plan.parameter, value)
-        parts.append(table)
-    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+        if len(table):
+            parts.append(table)
+    empty = pd.DataFrame(columns=[plan.parameter, *AlignmentRow.__dataclass_fields__])
+    whole = pd.concat(parts, ignore_index=True) if parts else empty
     write_parquet(plan.sweep.table, whole)
     write_csv(plan.sweep.csv, whole)
-    last = whole[(whole["epoch"] == plan.studies[0].training.epochs)]
+    last = whole[whole["epoch"] == plan.studies[0].training.epochs]
+    last = select(last, reference=plan.reference, representation=REPRESENTATION)
     columns = [plan.parameter, "split", "objective", "metric", "value"]
     rows = [{str(key): value for key, value in row.items()}
             for row in last[columns].to_dict("records")]  # fmt: skip
@@ -194,5 +199,5 @@ def table_of(result: SweepResult) -> tuple[list[str], list[list[Any]]]:
         line[row["metric"], row["objective"]] = row["value"]
     keys.sort(key=lambda key: key[0])
     columns = [result.parameter, "split", *(f"{metric.upper()} {name}" for metric, name in keys)]
-    rows = [[value, split, *map(line.get, keys)] for (value, split), line in lines.items()]
+    rows = [[f"{value:g}", split, *map(line.get, keys)] for (value, split), line in lines.items()]
     return columns, rows

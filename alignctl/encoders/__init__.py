@@ -10,19 +10,26 @@ import torch
 from torch import nn
 
 from alignctl.config import StudyConfig
+from alignctl.config.models import ResNetConfig
 from alignctl.config.training import Precision
 from alignctl.encoders.network import Network, Representations
 from alignctl.encoders.projector import Projector
-from alignctl.encoders.resnet import ResNet
 from alignctl.randomness import derive_seed
 
 __all__ = ["ENCODERS", "Network", "Representations", "build_network"]
 
+
+def _resnet(config: ResNetConfig) -> nn.Module:
+    from alignctl.encoders.resnet import ResNet  # torchvision takes more than a second to import
+
+    return ResNet(config)
+
+
 # Each takes its config and gives a module with an attribute `feature_dim`.
 ENCODERS: dict[str, Callable[[Any], nn.Module]] = {
-    "resnet18": ResNet,
-    "resnet34": ResNet,
-    "resnet50": ResNet,
+    "resnet18": _resnet,
+    "resnet34": _resnet,
+    "resnet50": _resnet,
 }
 
 

@@ -13,6 +13,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -69,6 +70,7 @@ def launch(
             _plain_signals(),
             _threads_in_environment(plan.threads_per_process),
             EventFollower(events_file, listener),
+            _interrupts_held_from_new_workers(),
         ):
             try:
                 results = elastic_launch(_launch_config(plan, scratch), _enter)(job)
@@ -105,6 +107,7 @@ def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
 def _enter(job: _Job[P, R]) -> R:
     """The first function of every worker."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a word: the parent speaks
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_exit_with_parent, args=(job.parent,), daemon=True).start()
     torch.set_num_threads(job.plan.threads_per_process)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
@@ -197,6 +200,21 @@ def _plain_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interrupts_held_from_new_workers() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; one that still imports would print a traceback.
+
+    Workers inherit the mask of the thread that starts them, and lift it once they can end without
+    a word. Here the signal arrives through the thread that follows the events.
+    """
+    resource_tracker.ensure_running()  # which would unblock the signal in the midst of it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

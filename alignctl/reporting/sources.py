@@ -63,10 +63,9 @@ def _read_run(run: RunDirectory) -> RunTables:
 def _read_sweep(path: Path) -> SweepTables:
     sweep = SweepDirectory(path)
     description = sweep.description()
-    runs = [sweep.run(description.parameter, value) for value in description.values]
     return SweepTables(
         path=path,
         description=description,
         alignment=read_parquet(sweep.table),
-        runs=tuple(_read_run(run) for run in runs if run.exists),
+        runs=tuple(_read_run(run) for run in sweep.runs(description).values()),
     )

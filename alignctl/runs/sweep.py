@@ -7,7 +7,7 @@ from typing import Any
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, first_difference, validate_study
-from alignctl.errors import CheckpointError
+from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.runs.atomic import write_text
 from alignctl.runs.directory import RunDirectory, is_sweep, sweep_file
 
@@ -50,6 +50,11 @@ class SweepDirectory:
         """The run at one value."""
         return RunDirectory(self.path / f"{parameter}={value}")
 
+    def runs(self, description: SweepDescription) -> dict[Any, RunDirectory]:
+        """The runs that are there, by value; without whatever else stands in a run's place."""
+        places = {value: self.run(description.parameter, value) for value in description.values}
+        return {value: run for value, run in places.items() if _has(run, description.key, value)}
+
     def describe(self, description: SweepDescription) -> None:
         """Write down what is swept."""
         values = {
@@ -84,6 +89,13 @@ class SweepDirectory:
         override = f"{key}={value_of(study, key)}"
         aligned = validate_study(apply_overrides(values, [override]), str(self.path))
         return first_difference(study, aligned)
+
+
+def _has(run: RunDirectory, key: str, value: Any) -> bool:
+    try:
+        return run.exists and bool(value_of(run.config, key) == value)
+    except AlignctlError:
+        return False
 
 
 def value_of(study: StudyConfig, key: str) -> Any:

@@ -19,21 +19,16 @@ def test_an_event_is_one_line_of_json_with_its_kind_time_and_fields(tmp_path):
     assert json.loads(second)["event"] == "end"
 
 
-def test_events_written_at_once_do_not_mix(tmp_path):
+def test_a_line_that_was_left_half_does_not_swallow_the_next_event(tmp_path):
     path = tmp_path / "events.jsonl"
-    texts = [letter * 20_000 for letter in "abcd"]
-
-    def write(text):
-        for _ in range(25):
-            append_event(path, "text", text=text)
-
-    threads = [threading.Thread(target=write, args=(text,)) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found = [json.loads(line)["text"] for line in path.read_text().splitlines()]
-    assert sorted(found) == sorted(texts * 25)
+    append_event(path, "whole")
+    with path.open("a") as file:
+        file.write('{"event": "ha')
+    append_event(path, "next")
+    first, half, following = path.read_text().splitlines()
+    assert json.loads(first)["event"] == "whole"
+    assert half == '{"event": "ha'
+    assert json.loads(following)["event"] == "next"
 
 
 def test_a_follower_hears_everything_added_while_it_is_open_in_order(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import engine_workers
 import pytest
+from torch.distributed.elastic.multiprocessing import SignalException
 
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
@@ -46,17 +47,29 @@ def living_in_session(session: int) -> list[int]:
     return found
 
 
+def wait_until_gone(session: int) -> None:
+    deadline = time.monotonic() + 60
+    while living_in_session(session) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert living_in_session(session) == []
+
+
+def start_launch(folder, **environment):
+    """A process of its own session that launches two workers, which wait."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return subprocess.Popen(
+        [sys.executable, engine_workers.__file__, str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        start_new_session=True,
+    )
+
+
 @pytest.fixture
 def waiting_launch(tmp_path):
     """A process that has launched two workers, which have begun."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    parent = subprocess.Popen(
-        [sys.executable, engine_workers.__file__, str(tmp_path)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
+    parent = start_launch(tmp_path)
     files = [tmp_path / f"{rank}.pid" for rank in (0, 1)]
     while not all(path.exists() for path in files):
         assert parent.poll() is None, parent.stderr.read()
@@ -131,15 +144,40 @@ def test_a_launch_leaves_handlers_and_environment_as_they_were(monkeypatch, tmp_
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
 
 
+@pytest.mark.parametrize(
+    ("number", "outcome", "code"),
+    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 128 + signal.SIGTERM)],
+)
+def test_a_signal_is_raised_as_python_does(monkeypatch, tmp_path, number, outcome, code):
+    def end(job):
+        raise SignalException("the launcher's own", number)
+
+    monkeypatch.setattr("alignctl.engine.launch.elastic_launch", lambda config, entrypoint: end)
+    with pytest.raises(outcome) as raised:
+        launch_two(engine_workers.describe, tmp_path)
+    assert getattr(raised.value, "code", None) == code
+
+
 @needs_proc
 def test_an_interrupt_ends_parent_and_workers_without_a_word(waiting_launch):
     parent, pids = waiting_launch
     assert set(pids) < set(living_in_session(parent.pid))
-    parent.send_signal(signal.SIGINT)
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
     _, errors = parent.communicate(timeout=60)
     assert parent.returncode == 130
     assert errors == ""
-    assert living_in_session(parent.pid) == []
+    assert not any(lives(pid) for pid in pids)
+    wait_until_gone(parent.pid)
+
+
+@needs_proc
+def test_an_interrupt_while_workers_start_ends_all_without_a_word(tmp_path):
+    parent = start_launch(tmp_path, INTERRUPT_WORKERS_AT_START="1")
+    _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert errors == ""
+    wait_until_gone(parent.pid)
+    assert not list(tmp_path.glob("*.pid")), "no worker came to its work"
 
 
 @needs_proc
@@ -148,7 +186,4 @@ def test_workers_do_not_outlive_a_killed_parent(waiting_launch):
     assert all(lives(pid) for pid in pids)
     parent.kill()
     parent.communicate(timeout=60)
-    deadline = time.monotonic() + 60
-    while living_in_session(parent.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert living_in_session(parent.pid) == []
+    wait_until_gone(parent.pid)

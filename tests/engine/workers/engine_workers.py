@@ -19,6 +19,9 @@ from alignctl.errors import TrainingError
 
 DTYPE = torch.float64
 
+if __name__ == "__mp_main__" and "INTERRUPT_WORKERS_AT_START" in os.environ:
+    os.killpg(0, signal.SIGINT)  # Ctrl-C while a worker still imports what it needs
+
 
 def describe(context: WorkerContext, payload: str) -> dict:
     """What this worker knows of itself, and what its collectives return."""

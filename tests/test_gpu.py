@@ -1,0 +1,55 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from alignctl.config.load import load_study
+from alignctl.training.cohort import build_member
+from alignctl.training.data import load_training_data
+from alignctl.training.fingerprint import fingerprint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+TINY = ["encoder.width=0.125", "projector.hidden_dim=32", "projector.output_dim=16"]
+
+
+def test_training_steps_never_wait_for_the_device():
+    study = load_study("digits", [*TINY, "training.precision=bfloat16", "objectives=[cl, nscl]"])
+    device = torch.device("cuda")
+    data = load_training_data(study, device)
+    members = [
+        build_member(study, config, num_classes=data.num_classes, device=device)
+        for config in study.objectives
+    ]
+    batches = data.batches(0)
+    first = next(batches)
+    for member in members:
+        member.step(first, learning_rate=0.1, clip_norm=1.0)  # lazy initialisation may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches:
+            fingerprint(batch)
+            for member in members:
+                member.step(batch, learning_rate=0.1, clip_norm=1.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_study_runs_on_the_gpu(tmp_path: Path):
+    words = [*TINY, "training.epochs=2", "checkpoint_epochs=[0]"]
+    for command in (["pretrain", *words], ["eval-alignment"], ["weight-gap"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "alignctl", *command, "--json"],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["run"] == "runs/digits"
+    manifest = json.loads((tmp_path / "runs/digits/manifest.json").read_text())
+    assert manifest["machine"]["device"] == torch.cuda.get_device_name()
