@@ -92,10 +92,10 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
                 f"{run}: holds a run already; --resume it or choose another --run-dir"
             )
         finished = Manifest.read(directory.manifest_file).status == "finished"
-    elif run.is_dir() and any(run.iterdir()):
-        raise ConfigError(f"{run}: is not empty and holds no run; choose another --run-dir")
     elif run.exists() and not run.is_dir():
         raise ConfigError(f"{run}: is a file; choose another --run-dir")
+    elif not directory.is_free:
+        raise ConfigError(f"{run}: is not empty and holds no run; choose another --run-dir")
     return PretrainPlan(study, run, parse_nproc(nproc), finished)
 
 

@@ -87,6 +87,16 @@ class RunDirectory:
         """Whether a run was started here."""
         return self.manifest_file.is_file()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a run may start here: nothing there but what a start cut short may leave."""
+        if not self.path.exists():
+            return True
+        return self.path.is_dir() and all(
+            path.name == self.config_file.name or path.suffix == ".partial"
+            for path in self.path.iterdir()
+        )
+
     def write_config(self, config: StudyConfig) -> None:
         """Keep the resolved study beside its results."""
         write_text(self.config_file, to_yaml(config))

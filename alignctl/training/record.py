@@ -88,6 +88,24 @@ def restore(
     return epoch or 0
 
 
+def begin(
+    context: WorkerContext, run: RunDirectory, manifest: Manifest, *, finished_epochs: int
+) -> Manifest:
+    """Say that the run goes on from here, by these processes."""
+    seen = {epoch: value for epoch, value in manifest.batches.items() if epoch <= finished_epochs}
+    manifest = manifest.updated(
+        status="running",
+        error=None,
+        finished_epochs=finished_epochs,
+        batches=seen,
+        num_processes=context.world_size,
+        threads_per_process=context.threads,
+    )
+    if context.is_first:
+        manifest.write(run.manifest_file)
+    return manifest
+
+
 def record(
     context: WorkerContext,
     log: TrainingLog,

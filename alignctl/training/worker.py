@@ -16,7 +16,7 @@ from alignctl.training.cohort import Member, build_member
 from alignctl.training.data import TrainingData, load_training_data
 from alignctl.training.fingerprint import epoch_digest, fingerprint
 from alignctl.training.log import EpochLosses, TrainingLog
-from alignctl.training.record import EpochResult, open_run, record, restore, save
+from alignctl.training.record import EpochResult, begin, open_run, record, restore, save
 from alignctl.training.schedule import warmup_cosine
 
 _REPORT_EVERY_S = 0.5
@@ -41,10 +41,7 @@ def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
     manifest = open_run(context, run, study, data, members)
     done = restore(context, run, study, members, manifest)
     log = TrainingLog(run, finished_epochs=done)
-    manifest = manifest.updated(
-        status="running", error=None, finished_epochs=done,
-        batches={epoch: value for epoch, value in manifest.batches.items() if epoch <= done},
-    )  # fmt: skip
+    manifest = begin(context, run, manifest, finished_epochs=done)
     context.report(
         "start",
         run=str(run.path),

@@ -181,3 +181,16 @@ def test_a_sweep_in_the_place_of_a_run_names_its_runs(make_dated_run):
     assert find("s/temperature=0.1") == Path("runs/s/temperature=0.1")
     assert is_sweep(path)
     assert not is_sweep(path / "temperature=0.1")
+
+
+def test_a_start_cut_short_leaves_the_folder_free(tmp_path, make_study):
+    run = RunDirectory(tmp_path / "run")
+    assert run.is_free
+    run.write_config(make_study())
+    (run.path / ".manifest.json.12.partial").write_text("{")
+    assert run.is_free
+
+
+def test_a_folder_with_anything_else_is_not_free(tmp_path):
+    (tmp_path / "thesis.txt").write_text("")
+    assert not RunDirectory(tmp_path).is_free
