@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ STUDY: dict[str, Any] = {
 @pytest.fixture
 def values() -> dict[str, Any]:
     """The smallest valid study, as plain values."""
-    return {**STUDY, "training": dict(STUDY["training"])}
+    return copy.deepcopy(STUDY)
 
 
 @pytest.fixture
