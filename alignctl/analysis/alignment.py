@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 import torch
@@ -12,16 +11,13 @@ from torch import Tensor
 from alignctl.analysis.features import Representation, chunks, features
 from alignctl.analysis.models import common_epochs, load_network
 from alignctl.config import StudyConfig
-from alignctl.datasets import load_images
+from alignctl.datasets import Split, load_images
 from alignctl.encoders import Network
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics import Moments
 from alignctl.runs import RunDirectory
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
-
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 _KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
 # The columns of the study's original code, which compares with cl.

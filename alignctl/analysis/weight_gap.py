@@ -52,6 +52,7 @@ def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
                 for name in (job.reference, objective)
             )
             rows += _rows(job, weight_gap(ours, theirs), objective=objective, epoch=epoch)
+    context.report("compare", done=len(job.objectives), total=len(job.objectives))
     _write(run, job, rows)
     return rows
 
@@ -67,10 +68,11 @@ def _rows(job: WeightGapJob, gap: WeightGap, *, objective: str, epoch: int) -> l
 
 
 def totals(rows: list[WeightGapRow]) -> pd.DataFrame:
-    """Mean, total and angle, one line per objective and epoch."""
+    """Mean, total and angle, one line per objective and epoch, objectives in the rows' order."""
     table = pd.DataFrame([asdict(row) for row in rows if row.quantity != "layer"])
     wide = table.pivot_table(index=["objective", "epoch"], columns="quantity", values="value")
-    return wide[["mean", "total", "angle_degrees"]].reset_index()
+    order = list(dict.fromkeys(row.objective for row in rows))
+    return wide.loc[order, ["mean", "total", "angle_degrees"]].reset_index()
 
 
 def _write(run: RunDirectory, job: WeightGapJob, rows: list[WeightGapRow]) -> None:

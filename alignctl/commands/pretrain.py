@@ -16,7 +16,7 @@ from alignctl.runs.directory import newest, newest_of, next_free
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """What will be trained, where; made without touching torch or the disk."""
+    """What will be trained, where; made without torch, and without writing anything."""
 
     study: StudyConfig
     run: Path

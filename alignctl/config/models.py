@@ -1,8 +1,8 @@
 """What is trained: the encoder and the projector on top of it."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from alignctl.config.base import ConfigModel
 
@@ -17,7 +17,7 @@ class ResNetConfig(ConfigModel):
     """small_image: 3x3 convolution, stride 1, no max-pool; imagenet: 7x7, stride 2, max-pool."""
 
 
-EncoderConfig = Annotated[ResNetConfig, Field()]
+EncoderConfig = ResNetConfig  # a union by `name` once there is a second family
 
 
 class ProjectorConfig(ConfigModel):

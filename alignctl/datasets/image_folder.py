@@ -6,7 +6,7 @@ import numpy as np
 
 from alignctl.config.datasets import ImageFolderConfig
 from alignctl.datasets.decoding import decode_images
-from alignctl.datasets.source import Source, Split, nearest
+from alignctl.datasets.source import Source, Split, class_hint
 from alignctl.errors import ConfigError
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -27,7 +27,8 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
     for name in _class_names(folder):
         if name not in names:
             raise ConfigError(
-                f"dataset.path: '{folder / name}' is not a class of '{train}'{nearest(name, names)}"
+                f"dataset.path: '{folder / name}' is not a class of '{train}'"
+                f"{class_hint(name, names)}"
             )
     files, labels = [], []
     for label, name in enumerate(names):

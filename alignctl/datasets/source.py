@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alignctl.config.datasets import DatasetSelection
+from alignctl.config.validation import nearest
 from alignctl.errors import ConfigError
 
 Split = Literal["train", "test"]
@@ -62,12 +62,11 @@ def select_images(source: Source, config: DatasetSelection, split: Split) -> Ima
     return ImageSet(images=images, labels=labels[ids], ids=ids, class_names=names)
 
 
-def nearest(name: str, names: Sequence[str]) -> str:
+def class_hint(name: str, names: Sequence[str]) -> str:
     """What to say after "is not a class": the nearest name, and the names there are."""
-    close = get_close_matches(name, names, n=1)
     shown = ", ".join(names[:_NUM_NAMES_SHOWN])
     rest = f", ...: {len(names)} in all" if len(names) > _NUM_NAMES_SHOWN else ""
-    return (f"; did you mean '{close[0]}'?" if close else "") + f" ({shown}{rest})"
+    return f"{nearest(name, names)} ({shown}{rest})"
 
 
 def _chosen_classes(names: tuple[str, ...], config: DatasetSelection) -> list[int]:
@@ -92,7 +91,7 @@ def _chosen_classes(names: tuple[str, ...], config: DatasetSelection) -> list[in
 def _class_index(item: int | str, names: tuple[str, ...]) -> int:
     if isinstance(item, str):
         if item not in names:
-            raise ConfigError(f"dataset.classes: '{item}' is not a class{nearest(item, names)}")
+            raise ConfigError(f"dataset.classes: '{item}' is not a class{class_hint(item, names)}")
         return names.index(item)
     if not 0 <= item < len(names):
         raise ConfigError(f"dataset.classes: {item} is not a class (0 to {len(names) - 1})")

@@ -172,7 +172,8 @@ def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
     kind = getattr(errors, first["kind"] or "", LaunchError)
     message = first["message"] if first["kind"] else f"a worker failed: {first['message']}"
     cause: AlignctlError = kind(message)
-    cause.add_note(first["traceback"]) if hasattr(cause, "add_note") else None
+    if hasattr(cause, "add_note"):  # Python 3.11; -v shows it
+        cause.add_note(first["traceback"])
     return cause
 
 

@@ -71,6 +71,8 @@ class SweepDirectory:
         path = sweep_file(self.path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+            if values["schema_version"] != SCHEMA_VERSION:
+                raise ValueError(f"schema version {values['schema_version']}, not {SCHEMA_VERSION}")
             return SweepDescription(
                 parameter=values["parameter"],
                 key=values["key"],

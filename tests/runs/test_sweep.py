@@ -81,3 +81,10 @@ def test_a_damaged_description_is_one_line_that_names_the_file(sweep, damage):
         sweep.description()
     assert str(error.value).startswith(f"{path}: cannot be read: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_sweep_of_another_schema_version_is_refused(sweep):
+    path = sweep_file(sweep.path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    with pytest.raises(CheckpointError, match="schema version 99, not 1"):
+        sweep.description()
