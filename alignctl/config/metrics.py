@@ -1,0 +1,201 @@
+"""Which similarities are measured, each with the options that are its own, and their full names."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from alignctl.config.base import ConfigModel
+from alignctl.config.load import parse_yaml
+from alignctl.config.validation import config_error, unknown
+from alignctl.errors import ConfigError
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+class MetricConfig(ConfigModel):
+    """One similarity of two representations of the same images."""
+
+    sampling: ClassVar[tuple[str, ...]] = ()
+    """Options that only matter where there are more images than are compared exactly."""
+
+    def is_sampled(self, num_images: int) -> bool:
+        """Whether this many images are too many to be compared exactly."""
+        return False
+
+    def inapplicable(self) -> set[str]:
+        """Options that the others leave without a meaning."""
+        return set()
+
+    def identifier(self, num_images: int) -> str:
+        """All that makes the number what it is: `cka kernel=linear hsic=debiased`.
+
+        `parse_metric` reads it back.
+        """
+        hidden = {"name"} if self.is_sampled(num_images) else {"name", *self.sampling}
+        values = self.model_dump(exclude=hidden | self.inapplicable(), exclude_none=True)
+        name = str(getattr(self, "name"))  # noqa: B009 (every member has one)
+        return " ".join([name, *(f"{key}={_text(value)}" for key, value in values.items())])
+
+
+class CkaConfig(MetricConfig):
+    """Centred kernel alignment."""
+
+    sampling: ClassVar[tuple[str, ...]] = ("images", "seed")
+    name: Literal["cka"] = "cka"
+    kernel: Literal["linear", "cosine", "rbf"] = "linear"
+    """cosine: linear on unit rows; rbf: Gaussian."""
+    hsic: Literal["biased", "debiased"] = "biased"
+    """biased: as first published; debiased: HSIC_1, not raised by a small number of images."""
+    bandwidth: PositiveFloat = 1.0
+    """Of the rbf kernel, in units of the median distance of two images."""
+    batch_size: Annotated[int, Field(ge=4)] | None = None
+    """Average HSIC over batches of so many images in order, as minibatch CKA does."""
+    images: PositiveInt = 10_000
+    """How many images the rbf kernel takes at most: above, a random sample."""
+    seed: int = 0
+    """Of the sample."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "CkaConfig":
+        if self.kernel != "rbf" and "bandwidth" in self.model_fields_set:
+            raise ValueError("bandwidth is an option of kernel=rbf")
+        if self.batch_size is not None and (self.kernel, self.hsic) != ("linear", "debiased"):
+            raise ValueError("batch_size is an option of kernel=linear hsic=debiased")
+        return self
+
+    def inapplicable(self) -> set[str]:
+        """Options that the others leave without a meaning."""
+        return set() if self.kernel == "rbf" else {"bandwidth"}
+
+    def is_sampled(self, num_images: int) -> bool:
+        """Whether this many images are too many to be compared exactly."""
+        return self.kernel == "rbf" and num_images > self.images
+
+
+class RsaConfig(MetricConfig):
+    """Correlation of dissimilarity matrices."""
+
+    sampling: ClassVar[tuple[str, ...]] = ("pairs", "seed")
+    name: Literal["rsa"] = "rsa"
+    distance: Literal["cosine", "correlation", "sqeuclidean", "euclidean"] = "cosine"
+    correlation: Literal["pearson", "spearman", "kendall"] = "pearson"
+    pairs: PositiveInt = 10_000_000
+    """How many pairs are compared at most where there is no closed form: above, a sample."""
+    seed: int = 0
+    """Of the sample."""
+
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether sums over images suffice: always exact, never sampled."""
+        return self.correlation == "pearson" and self.distance != "euclidean"
+
+    def is_sampled(self, num_images: int) -> bool:
+        """Whether this many images are too many to be compared exactly."""
+        return not self.is_closed_form and num_images * (num_images - 1) // 2 > self.pairs
+
+
+class CkaLowerBoundConfig(MetricConfig):
+    """(1 - rho) / (1 + rho) <= cka kernel=cosine hsic=biased, rho = |K_a - K_b| / |K_a|."""
+
+    name: Literal["cka_lower_bound"] = "cka_lower_bound"
+
+
+class RsaLowerBoundConfig(MetricConfig):
+    """(1 - r) / (1 + r) <= rsa distance=cosine correlation=pearson, r = |b - a| / |a - mean a|."""
+
+    name: Literal["rsa_lower_bound"] = "rsa_lower_bound"
+
+
+class ProcrustesConfig(MetricConfig):
+    """Orthogonal Procrustes distance, squared: 0 for the same space up to a rotation, 2 at most."""
+
+    name: Literal["procrustes"] = "procrustes"
+
+
+class KnnConfig(MetricConfig):
+    """Mutual k-nearest-neighbour overlap: the share of neighbours that both spaces agree on."""
+
+    sampling: ClassVar[tuple[str, ...]] = ("images", "seed")
+    name: Literal["knn"] = "knn"
+    k: PositiveInt = 10
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    images: PositiveInt = 20_000
+    """How many images are compared at most: above, a random sample."""
+    seed: int = 0
+    """Of the sample."""
+
+    def is_sampled(self, num_images: int) -> bool:
+        """Whether this many images are too many to be compared exactly."""
+        return num_images > self.images
+
+
+class SvccaConfig(MetricConfig):
+    """Mean canonical correlation of the directions that hold most of the variance."""
+
+    name: Literal["svcca"] = "svcca"
+    variance: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """Share of the variance that is kept of each space."""
+
+
+class PwccaConfig(MetricConfig):
+    """Canonical correlations weighted by how much of the first space they account for."""
+
+    name: Literal["pwcca"] = "pwcca"
+
+
+AnyMetric = (
+    CkaConfig
+    | RsaConfig
+    | CkaLowerBoundConfig
+    | RsaLowerBoundConfig
+    | ProcrustesConfig
+    | KnnConfig
+    | SvccaConfig
+    | PwccaConfig
+)
+METRIC_NAMES = tuple(
+    get_args(model.model_fields["name"].annotation)[0] for model in get_args(AnyMetric)
+)
+
+# What the study's original code reports.
+ORIGINAL_CKA = CkaConfig().identifier(0)
+ORIGINAL_RSA = RsaConfig().identifier(0)
+DEBIASED_CKA = CkaConfig(hsic="debiased").identifier(0)
+
+
+class _Choice(ConfigModel):
+    metric: Annotated[AnyMetric, Field(discriminator="name")]
+
+
+def parse_metric(text: str) -> AnyMetric:
+    """The metric of a name and its options, such as `rsa distance=euclidean correlation=spearman`.
+
+    Raises ConfigError that names the option, what is allowed and the nearest match.
+    """
+    name, *options = text.split() or [""]
+    if name not in METRIC_NAMES:
+        raise ConfigError(f"metric '{text}': {unknown('a metric', name, METRIC_NAMES)}")
+    values: dict[str, Any] = {"name": name}
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"metric '{text}': '{option}' is not an option: write key=value")
+        values[key] = parse_yaml(value, f"metric '{text}'")
+    try:
+        return _Choice.model_validate({"metric": values}).metric
+    except ValidationError as error:
+        raise config_error(error, _Choice, f"metric '{text}'") from error
+
+
+def parse_metrics(texts: Sequence[str]) -> tuple[AnyMetric, ...]:
+    """The metrics of several texts, each once, in their order."""
+    return tuple(dict.fromkeys(parse_metric(text) for text in texts))
+
+
+def short_name(identifier: str) -> str:
+    """What stands above a column: `CKA`, `CKA debiased`, `RSA`, or the identifier itself."""
+    usual = {ORIGINAL_CKA: "CKA", DEBIASED_CKA: "CKA debiased", ORIGINAL_RSA: "RSA"}
+    return usual.get(identifier, identifier)
