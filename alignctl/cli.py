@@ -82,6 +82,17 @@ RunDir = Annotated[
 ]
 NProc = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
 Reference = Annotated[str, typer.Option(help="The objective that others are compared with.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="'NAME KEY=VALUE'",
+        help="Such as 'rsa distance=euclidean'; may be repeated.",
+        show_default="the usual ones",
+    ),
+]
+Confidence = Annotated[float, typer.Option(help="Of the intervals of CKA and RSA.")]
+Permutations = Annotated[int, typer.Option(help="Shuffles behind a p-value of CKA and RSA.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]
@@ -138,38 +149,107 @@ def pretrain(
 def eval_alignment(
     run: Run = None,
     reference: Reference = "cl",
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Compare all objectives with each other.")
+    ] = False,
     split: Annotated[
         list[str] | None,
         typer.Option(help="train or test; may be repeated.", show_default="both"),
     ] = None,
     representation: Annotated[
-        str, typer.Option(help="h: the encoder's output; g: the projector's.")
+        str,
+        typer.Option(
+            metavar="h|g|LAYER",
+            help="The encoder's output, the projector's, or a layer's, such as encoder.layer3.",
+        ),
     ] = "h",
+    metric: Metrics = None,
+    debiased: Annotated[
+        bool | None,
+        typer.Option("--debiased/--biased", help="Which CKA.", show_default="both"),
+    ] = None,
+    confidence: Confidence = 0.95,
+    permutations: Permutations = 0,
+    every: Annotated[
+        int | None, typer.Option(help="Only epochs divisible by this, and the last.")
+    ] = None,
+    epochs: Annotated[
+        str | None,
+        typer.Option(help="Epochs, separated by commas.", show_default="all that are saved"),
+    ] = None,
+    keep_features: Annotated[
+        bool, typer.Option("--keep-features", help="Leave them in the run as .npy, for later.")
+    ] = False,
     nproc: NProc = "auto",
+    device: Device = "auto",
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """CKA and RSA of every objective against one, at every saved epoch, on all images."""
+    """CKA, RSA and other similarities of a run's models, at every saved epoch, on all images."""
     from alignctl.commands import eval_alignment as command
     from alignctl.console import print_line, print_table
 
-    plan = command.plan(
-        run,
+    options = command.EvalOptions(
         reference=reference,
+        all_pairs=all_pairs,
         splits=tuple(split or ()),
         representation=representation,
+        metrics=tuple(metric or ()),
+        debiased=debiased,
+        confidence=confidence,
+        permutations=permutations,
+        epochs=epochs,
+        every=every,
+        keep_features=keep_features,
         nproc=nproc,
+        device=device,
     )
+    plan = command.plan(run, options)
     if dry_run:
         return _print_plan(plan.summary())
     result = command.run(plan, json_output=as_json)
     if as_json:
         return _print_result(result)
-    for name in plan.splits:
-        columns, rows = command.table_of(result, name, plan.objectives)
-        print_table(f"Similarity to {reference} on {name} ({representation})", columns, rows)
+    for title, columns, rows in command.tables_of(result, plan):
+        print_table(title, columns, rows)
+    print_table(*command.last_table(result, plan))
     return print_line(f"{plan.run.alignment}: {result.evaluated} new evaluations")
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A file of features, or FILE:KEY.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, of the same images in order.")],
+    metric: Metrics = None,
+    confidence: Confidence = 0.95,
+    permutations: Permutations = 0,
+    device: Device = "auto",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """All similarities of two feature matrices: .npy, .npz, .pt, .safetensors or .parquet."""
+    from alignctl.commands import compare as command
+    from alignctl.console import print_line, print_table
+
+    plan = command.plan(
+        a,
+        b,
+        metrics=tuple(metric or ()),
+        confidence=confidence,
+        permutations=permutations,
+        device=device,
+    )
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan)
+    if as_json:
+        return _print_result(result)
+    print_table(*command.table_of(result))
+    for name, (_, num_features) in ((result.a, result.shape_a), (result.b, result.shape_b)):
+        print_line(f"{name}: {num_features:,} features of {result.shape_a[0]:,} images")
+    return None
 
 
 @app.command()

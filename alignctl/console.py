@@ -38,7 +38,7 @@ def print_line(text: str) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table whose first column is left-aligned; floats with four digits, gaps as a dash."""
+    """A table with words to the left and numbers to the right: four digits, gaps as a dash."""
     table = Table(
         title=title,
         title_justify="left",
@@ -48,7 +48,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         collapse_padding=True,
     )
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        words = index == 0 or all(isinstance(row[index], str) for row in rows)
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     # As wide as it needs to be: a terminal may wrap a line, but no digit is ever cut off.

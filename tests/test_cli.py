@@ -1,11 +1,13 @@
 """Everything on the command line that trains nothing."""
 
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer
@@ -16,12 +18,18 @@ from alignctl import __version__
 from alignctl.cli import app
 from alignctl.config import StudyConfig
 from alignctl.config.load import load_study, study_names
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS
+from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.sweep import SweepDescription, SweepDirectory
 from alignctl.runs.tables import write_parquet
 
 TRAIN, EVAL, GAP = ["pretrain"], ["eval-alignment"], ["weight-gap"]
 SWEEP, REPORT = ["sweep", "temperature"], ["report", "to", "markdown"]
-COMPUTING = {"pretrain": TRAIN, "eval": EVAL, "gap": GAP, "sweep": SWEEP, "report": REPORT}
+COMPARE = ["compare", "a.npy", "b.npz:key"]
+COMPUTING = [
+    TRAIN, EVAL, [*EVAL, "--debiased", "--representation", "encoder.layer1"],
+    [*EVAL, "--all-pairs", "--metric", "rsa correlation=kendall"], GAP, SWEEP, REPORT, COMPARE,
+]  # fmt: skip
 
 
 def commands(
@@ -126,6 +134,7 @@ def test_the_commands_are_the_documented_ones():
     assert leaves == {
         "pretrain",
         "eval-alignment",
+        "compare",
         "weight-gap",
         "sweep temperature",
         "report to markdown",
@@ -155,7 +164,7 @@ def test_help_config_and_dry_runs_import_no_torch(make_run):
         ["config", "show", "digits", "seed=3"],
         ["config", "validate", "digits"],
         ["config", "schema"],
-        *([*words, "--dry-run"] for words in COMPUTING.values()),
+        *([*words, "--dry-run"] for words in COMPUTING),
     ]
     code = """
 import contextlib, io, json, sys
@@ -253,22 +262,65 @@ def test_an_empty_folder_may_be_a_run_directory(plan_of):
 
 def test_eval_alignment_plans_all_objectives_against_cl(plan_of, make_run):
     make_run(Path("runs/tiny"))
-    plan = plan_of("eval-alignment")
-    assert plan["run"] == "runs/tiny"
-    assert plan["reference"] == "cl"
-    assert plan["objectives"] == ["nscl", "scl", "ce"]
-    assert plan["splits"] == ["train", "test"]
-    assert plan["representation"] == "h"
+    assert plan_of("eval-alignment") == {
+        "run": "runs/tiny",
+        "pairs": ["cl - nscl", "cl - scl", "cl - ce"],
+        "splits": ["train", "test"],
+        "representation": "h",
+        "metrics": [ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA],
+        "confidence": 0.95,
+        "permutations": 0,
+        "epochs": "all that are saved",
+        "features": "not kept",
+        "processes": "auto (one per GPU or core)",
+        "device": "auto (a GPU where there is one)",
+        "tables": "runs/tiny/alignment",
+    }
 
 
 def test_eval_alignment_plans_what_is_chosen(plan_of, make_run):
     make_run(Path("elsewhere"))
     words = ["eval-alignment", "elsewhere", "--reference", "scl", "--split", "test"]
     plan = plan_of(*words, "--split", "test", "--representation", "g", "--nproc", "2")
-    assert plan["objectives"] == ["cl", "nscl", "ce"]
+    assert plan["pairs"] == ["scl - cl", "scl - nscl", "scl - ce"]
     assert plan["splits"] == ["test"]
     assert plan["representation"] == "g"
     assert plan["processes"] == 2
+
+
+def test_eval_alignment_plans_metrics_epochs_and_what_is_kept(plan_of, make_run):
+    run = make_run(Path("runs/tiny"))
+    for name, epoch in itertools.product(("cl", "nscl", "scl", "ce"), (0, 5, 10)):
+        path = checkpoint_file(run, name, epoch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    words = ["--all-pairs", "--metric", "cka", "--metric", "knn k=5", "--debiased"]
+    words += ["--confidence", "0.9", "--permutations", "99", "--keep-features", "--device", "cpu"]
+    plan = plan_of("eval-alignment", *words, "--every", "10")
+    assert plan["pairs"] == [
+        "cl - nscl", "cl - scl", "cl - ce", "nscl - scl", "nscl - ce", "scl - ce",
+    ]  # fmt: skip
+    assert plan["metrics"] == [DEBIASED_CKA, "knn k=5 distance=cosine"]
+    assert (plan["confidence"], plan["permutations"]) == (0.9, 99)
+    assert plan["epochs"] == [0, 10]
+    assert (plan["features"], plan["device"]) == ("runs/tiny/features", "cpu")
+    assert plan_of("eval-alignment", "--epochs", "5")["epochs"] == [5]
+    assert plan_of("eval-alignment", "--biased")["metrics"] == [ORIGINAL_CKA, ORIGINAL_RSA]
+
+
+def test_compare_plans_the_usual_metrics_or_those_chosen(plan_of):
+    plan = plan_of("compare", "a.npy", "b.npz:key")
+    assert (plan["a"], plan["b"]) == ("a.npy", "b.npz:key")
+    assert len(plan["metrics"]) == len(USUAL_METRICS)
+    words = ["--metric", "rsa", "--metric", "cka kernel=rbf", "--permutations", "9"]
+    assert plan_of("compare", "a.npy", "b.npz", *words, "--device", "cpu") == {
+        "a": "a.npy",
+        "b": "b.npz",
+        "metrics": [ORIGINAL_RSA, "cka kernel=rbf hsic=biased bandwidth=1"],
+        "confidence": 0.95,
+        "permutations": 9,
+        "device": "cpu",
+    }
 
 
 def test_weight_gap_plans_the_pairs_asked_for(plan_of, make_run):
@@ -363,7 +415,7 @@ def test_a_report_is_written_into_the_run_and_its_answer_is_printed(call, finish
     rows = [
         {"epoch": 10, "split": "test", "representation": "h", "reference": "cl",
          "objective": name, "metric": metric, "value": value, "num_images": 360}
-        for metric in ("cka", "rsa") for name, value in (("nscl", 0.75), ("ce", 0.5))
+        for metric in (ORIGINAL_CKA, ORIGINAL_RSA) for name, value in (("nscl", 0.75), ("ce", 0.5))
     ]  # fmt: skip
     write_parquet(finished_run.alignment_table, pd.DataFrame(rows))
     result = call("report", "to", "markdown")
@@ -528,8 +580,18 @@ def test_an_unknown_run_names_the_nearest_one(check_refused, dry_or_not, make_ru
     ("words", "message"),
     [
         ([*EVAL, "--split", "tests"], "--split: 'tests' is not a split; did you mean 'test'?"),
-        ([*EVAL, "--representation", "x"], "--representation: 'x' is not a representation"),
         ([*EVAL, "--reference", "dcl"], "--reference: 'dcl' is not an objective of this run"),
+        ([*EVAL, "--metric", "ckaa"], "metric 'ckaa': 'ckaa' is not a metric; did you mean 'cka'"),
+        ([*EVAL, "--confidence", "95"], "--confidence: 95 does not lie between 0 and 1"),
+        ([*EVAL, "--permutations", "-1"], "--permutations: -1 is less than 0"),
+        ([*EVAL, "--epochs", "3"], "--epochs: '3' is not a saved epoch (none)"),
+        ([*EVAL, "--every", "0"], "--every: 0 is less than 1"),
+        ([*EVAL, "--every", "2", "--epochs", "0"], "--every and --epochs: choose one"),
+        ([*EVAL, "--device", "gpu"], "--device: 'gpu' is not a device (auto, cpu, cuda)"),
+        ([*COMPARE, "--metric", "knn k=0"], "metric 'knn k=0': metric.k: input should be greater"),
+        ([*COMPARE, "--confidence", "0"], "--confidence: 0 does not lie between 0 and 1"),
+        ([*COMPARE, "--permutations", "-1"], "--permutations: -1 is less than 0"),
+        ([*COMPARE, "--device", "gpu"], "--device: 'gpu' is not a device (auto, cpu, cuda)"),
         ([*GAP, "--reference", "dcl"], "--reference: 'dcl' is not an objective of this run"),
         ([*GAP, "--compare", "nsc"], "--compare: 'nsc' is not comparable here; did you mean 'nscl"),
         ([*GAP, "--compare", "cl"], "--compare: 'cl' is not comparable here"),
@@ -538,6 +600,22 @@ def test_an_unknown_run_names_the_nearest_one(check_refused, dry_or_not, make_ru
 def test_a_wrong_choice_lists_what_there_is(check_refused, dry_or_not, make_run, words, message):
     make_run(Path("runs/tiny"))
     check_refused([*words, *dry_or_not], message)
+
+
+def test_an_unknown_layer_names_the_nearest_one(check_refused, make_run):
+    make_run(Path("runs/tiny"))
+    words = [*EVAL, "--representation", "encoder.layer9"]
+    check_refused(words, "--representation: 'encoder.layer9' is no layer; did you mean 'encoder.l")
+
+
+def test_files_that_are_not_there_are_refused(check_refused):
+    check_refused(COMPARE, "a.npy: there is no such file")
+
+
+@pytest.mark.parametrize("words", [["compare"], ["compare", "a.npy"], [*COMPARE, "c.npy"]])
+def test_comparing_takes_two_files(call, words):
+    result = call(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("command", [EVAL, GAP], ids=" ".join)
@@ -625,6 +703,27 @@ def test_a_damaged_run_is_a_failure_and_not_a_wrong_usage(call, finished_run):
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: runs/tiny/training.parquet: cannot be read: ")
+
+
+def test_python_dash_m_compares_two_files_and_fails_where_there_is_no_score():
+    stream = np.random.default_rng(0)
+    matrix = stream.normal(size=(12, 3))
+    np.save("a.npy", matrix)
+    np.save("b.npy", matrix @ stream.normal(size=(3, 2)))
+    np.save("c.npy", matrix * (np.arange(12) != 4)[:, None])
+    command = [sys.executable, "-m", "alignctl", "compare", "a.npy"]
+
+    def start(*words):
+        return subprocess.run([*command, *words], check=False, capture_output=True, text=True)
+
+    done = start("b.npy", "--metric", "cka", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (score,) = json.loads(done.stdout)["scores"]
+    assert score["metric"] == ORIGINAL_CKA
+    assert 0 < score["value"] < 1
+    failed = start("c.npy", "--metric", "rsa")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == "error: c.npy, row 4: all zeros, so it has no cosine\n"
 
 
 def test_verbose_shows_where_an_error_came_from(call):

@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 
 from alignctl.config.load import load_study
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, saved_epochs
+from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.tables import read_parquet
 from alignctl.training.worker import TrainingJob, train
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.timeout(600)  # one fixture holds a whole study
 
 NAMES = ["cl", "dcl", "nscl", "scl", "ce"]
 EPOCHS = 10
+METRICS = [ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA]
 NETWORK = ["encoder.width=0.0625", "projector.hidden_dim=16", "projector.output_dim=8"]
 TRAINING = ["training.batch_size=16", "training.schedule.warmup_epochs=0"]
 DIGITS = ["dataset.classes=4", "dataset.images_per_class=16", *NETWORK, *TRAINING]
@@ -210,7 +212,8 @@ def test_every_saved_epoch_is_evaluated_and_measured(whole):
     run = whole["eval-alignment"].run
     alignment, gap = read_parquet(run.alignment_table), read_parquet(run.weight_gap_table)
     evaluated = alignment.groupby(["split", "metric", "objective"])["epoch"].apply(list)
-    assert evaluated.tolist() == [[0, 2, 4, 6, 8, 10]] * (2 * 2 * 4)
+    assert evaluated.tolist() == [[0, 2, 4, 6, 8, 10]] * (2 * 3 * 4)
+    assert set(alignment["metric"]) == set(METRICS)
     measured = gap[gap["quantity"] == "mean"].groupby("objective")["epoch"].apply(list)
     assert measured.tolist() == [[0, 2, 4, 6, 8, 10]] * 4
 
@@ -228,10 +231,12 @@ def test_the_report_answers_with_the_numbers_of_the_tables(whole):
 
 def test_json_is_one_document_on_stdout(whole):
     result = json.loads(whole["eval-alignment"].stdout)
-    assert (result["run"], result["reference"]) == ("runs/digits", "cl")
+    assert (result["run"], result["representation"]) == ("runs/digits", "h")
     assert result["evaluated"] == 12
     table = read_parquet(whole["eval-alignment"].run.alignment_table)
-    assert [row["value"] for row in result["rows"]] == table["value"].tolist()
+    for column in ("reference", "objective", "metric", "value", "ci_low", "ci_high"):
+        assert [row[column] for row in result["rows"]] == table[column].tolist()
+    assert {row["p_value"] for row in result["rows"]} == {None}
 
 
 def test_an_interrupted_run_says_so_and_stays_whole(whole):
@@ -277,7 +282,7 @@ def test_a_failing_value_does_not_keep_a_sweep_from_the_others(started):
     assert Manifest.read(finished.manifest_file).status == "finished"
     table = pd.read_csv(folder / "sweep.csv")
     assert set(table["temperature"]) == {0.5}
-    assert len(table) == len(read_parquet(finished.alignment_table)) == 2 * 2 * 2
+    assert len(table) == len(read_parquet(finished.alignment_table)) == 2 * 2 * len(METRICS)
 
 
 def test_what_a_worker_refuses_is_one_line_and_writes_nothing(started):

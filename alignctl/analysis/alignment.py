@@ -1,29 +1,36 @@
 """How alike the objectives' representations are at every saved epoch, over all images."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from alignctl.analysis.features import Representation, chunks, features
+from alignctl.analysis.feature_files import CheckedFeatures
+from alignctl.analysis.feature_store import stored_features
+from alignctl.analysis.features import features
 from alignctl.analysis.models import common_epochs, load_network
-from alignctl.config import StudyConfig
+from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
 from alignctl.datasets import Split, load_images
 from alignctl.encoders import Network
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
-from alignctl.metrics import Moments
+from alignctl.metrics.comparison import Question, Score, scores
 from alignctl.runs import RunDirectory
+from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 _KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
 # The columns of the study's original code, which compares with cl.
 _ORIGINAL_COLUMNS = ("NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA")
-_ROWS_PER_PRODUCT = 4096
-_ROWS_FOR_ORIGIN = 256
+_ORIGINAL_METRICS = {ORIGINAL_CKA: "CKA", ORIGINAL_RSA: "RSA"}
+_LARGE = 2**62  # images: more than any metric compares without a sample
+
+ModelPair = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,22 @@ class AlignmentRow:
     epoch: int
     split: str
     representation: str
+    """`h`, `g` or a layer's name."""
     reference: str
     objective: str
     metric: str
+    """The metric's name with all its options."""
     value: float
+    ci_low: float | None
+    ci_high: float | None
+    confidence: float | None
+    """Of the interval, where it was asked for."""
+    p_value: float | None
+    permutations: int
+    """Shuffles behind the p-value."""
     num_images: int
+    form: str
+    """What was computed: products of `features`, a `gram` matrix, `pairs`, ..."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +63,19 @@ class AlignmentJob:
     """What to compare in which run."""
 
     run: Path
-    reference: str
-    objectives: tuple[str, ...]
+    pairs: tuple[ModelPair, ...]
+    """(reference, objective)."""
     splits: tuple[Split, ...]
-    representation: Representation
+    representation: str
+    question: Question
+    epochs: tuple[int, ...] | None = None
+    """None for all that are saved."""
+    keep_features: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that take part, each once."""
+        return tuple(dict.fromkeys(name for pair in self.pairs for name in pair))
 
 
 def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
@@ -61,21 +88,14 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
     images = {
         split: torch.from_numpy(load_images(run.config.dataset, split).images) for split in splits
     }
-    names = (job.reference, *job.objectives)
-    loaded, networks = None, []
     for done, (epoch, split) in enumerate(todo):
         context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
-        if loaded != epoch:
-            networks = [load_network(run, name, epoch, context.device) for name in names]
-            loaded = epoch
         try:
-            moments = _measure(context, job, run.config, networks, images[split])
-            rows = _rows(job, moments, epoch=epoch, split=split)
+            rows = _evaluate_one(
+                context, job, _Models(context, run, job, epoch), split, images[split]
+            )
         except ValueError as error:
-            first = len(images[split]) * context.rank // context.world_size
-            raise AlignctlError(
-                f"epoch {epoch}, {split} ({', '.join(names)}; rows from image {first}): {error}"
-            ) from error
+            raise AlignctlError(f"epoch {epoch}, {split}, {job.representation}: {error}") from error
         if context.is_first:
             table = _merge(table, rows)
             _write(run, job, table)
@@ -83,26 +103,113 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
     return len(todo)
 
 
+class _Models:
+    """The networks of one epoch, loaded when they are first needed."""
+
+    def __init__(
+        self, context: WorkerContext, run: RunDirectory, job: AlignmentJob, epoch: int
+    ) -> None:
+        self.epoch = epoch
+        self.files = [checkpoint_file(run, name, epoch) for name in job.names]
+        self.folder = run.features / f"epoch_{epoch:04d}"
+        self._context, self._run, self._job = context, run, job
+
+    @cached_property
+    def _networks(self) -> list[Network]:
+        names, device = self._job.names, self._context.device
+        return [load_network(self._run, name, self.epoch, device) for name in names]
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What each makes of some images: (n, H, W, 3) uint8 to (n, d) float32."""
+        batch = images.to(self._context.device, non_blocking=True)
+        augmentation = self._run.config.augmentation
+        return features(self._networks, batch, self._job.representation, augmentation)
+
+
+def _evaluate_one(
+    context: WorkerContext, job: AlignmentJob, models: _Models, split: str, images: Tensor
+) -> list[AlignmentRow]:
+    indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
+    stored = stored_features(
+        context,
+        models.folder / f"{split}_{job.representation}",
+        models.files,
+        num_images=len(images),
+        compute=lambda part: models.features(images[part]),
+        keep=job.keep_features,
+    )
+    with stored as files:
+        named = zip(files, job.names, strict=True)
+        found = scores(
+            [CheckedFeatures(file, name) for file, name in named],
+            indices,
+            job.question,
+            names=job.names,
+            device=context.device,
+            processes=context,
+        )
+    return [
+        _row(job, pair, score, epoch=models.epoch, split=split)
+        for pair, index in zip(job.pairs, indices, strict=True)
+        for score in found[index]
+    ]
+
+
+def _row(
+    job: AlignmentJob, pair: ModelPair, score: Score, *, epoch: int, split: str
+) -> AlignmentRow:
+    return AlignmentRow(
+        epoch=epoch,
+        split=split,
+        representation=job.representation,
+        reference=pair[0],
+        objective=pair[1],
+        confidence=job.question.confidence,
+        permutations=job.question.permutations,
+        **asdict(score),
+    )
+
+
 def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
     """The (epoch, split) that have weights but not yet all their rows."""
-    found = common_epochs(run, (job.reference, *job.objectives))
+    found = common_epochs(run, job.names)
     if not found:
         raise CheckpointError(f"{run.checkpoints}: no epoch has weights of all objectives yet")
-    rows = select(table, reference=job.reference, representation=job.representation)
-    there = set(zip(rows["epoch"], rows["split"], rows["objective"], strict=True))
+    there = _answered(select(table, representation=job.representation), job.question)
     return [
         (epoch, split)
         for epoch in found
+        if job.epochs is None or epoch in job.epochs
         for split in job.splits
-        if not there.issuperset((epoch, split, name) for name in job.objectives)
+        if not all(
+            any((epoch, split, *pair, name) in there for name in names_of(metric))
+            for pair in job.pairs
+            for metric in job.question.metrics
+        )
     ]
+
+
+def names_of(metric: AnyMetric) -> set[str]:
+    """What a metric is called in tables: of few images, and of so many that it takes a sample."""
+    return {metric.identifier(0), metric.identifier(_LARGE)}
+
+
+def _answered(table: pd.DataFrame, question: Question) -> set[tuple[Any, ...]]:
+    """The rows with the confidence and at least the shuffles that are asked for."""
+    rows = table[table["permutations"] >= question.permutations]
+    if question.confidence is not None:
+        rows = rows[rows["confidence"] == question.confidence]
+    keys = ["epoch", "split", "reference", "objective", "metric"]
+    return set(rows[keys].itertuples(index=False, name=None))
 
 
 def read_table(run: RunDirectory) -> pd.DataFrame:
     """All alignment rows of a run; empty, with its columns, before the first evaluation."""
     table = read_parquet(run.alignment_table)
-    columns = list(AlignmentRow.__dataclass_fields__)
-    return table if len(table) else pd.DataFrame(columns=columns)
+    columns = [field.name for field in fields(AlignmentRow)]
+    if set(columns) - set(table.columns):  # none yet, or of a time before intervals
+        return pd.DataFrame(columns=columns)
+    return table
 
 
 def select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
@@ -112,85 +219,60 @@ def select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
     return table
 
 
-def _measure(
-    context: WorkerContext,
-    job: AlignmentJob,
-    study: StudyConfig,
-    networks: Sequence[Network],
-    images: Tensor,
-) -> Moments:
-    """The merged sums of all processes over all images of one split."""
-
-    def found(part: slice) -> list[Tensor]:
-        batch = images[part].to(context.device, non_blocking=True)
-        return features(networks, batch, job.representation, study.augmentation)
-
-    first = Moments.origins_of(found(slice(0, _ROWS_FOR_ORIGIN)))
-    # Computed alike everywhere, but sums over other origins must never be added by accident.
-    context.broadcast([*first.raw, *first.unit])
-    pairs = [(0, index) for index in range(1, len(networks))]
-    mine = None
-    share = chunks(
-        len(images), rank=context.rank, world_size=context.world_size, size=_ROWS_PER_PRODUCT
+def _merge(table: pd.DataFrame, rows: Iterable[AlignmentRow]) -> pd.DataFrame:
+    new = pd.DataFrame([asdict(row) for row in rows]).astype(
+        dict.fromkeys(("ci_low", "ci_high", "confidence", "p_value"), "float64")
     )
-    for part in share:
-        chunk = Moments.measure(found(part), pairs, first)
-        mine = chunk if mine is None else mine + chunk
-    assert mine is not None, "every process has at least one slice"
-    return mine.with_tensors(context.sum(mine.tensors()))
+    if table.empty:
+        return _sorted(new)
+    both = pd.concat([table, _with_known_p_values(new, table)], ignore_index=True)
+    return _sorted(both.drop_duplicates(_KEY, keep="last"))
 
 
-def _rows(job: AlignmentJob, moments: Moments, *, epoch: int, split: str) -> list[AlignmentRow]:
-    return [
-        AlignmentRow(
-            epoch=epoch,
-            split=split,
-            representation=job.representation,
-            reference=job.reference,
-            objective=objective,
-            metric=metric,
-            value=score(0, index),
-            num_images=moments.raw.count,
-        )
-        for index, objective in enumerate(job.objectives, start=1)
-        for metric, score in (("cka", moments.linear_cka), ("rsa", moments.rsa))
-    ]
+def _with_known_p_values(new: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """A p-value of more shuffles outlives rows with another confidence."""
+    columns = ["p_value", "permutations"]
+    known = new[_KEY].merge(table[[*_KEY, *columns]], on=_KEY, how="left").set_index(new.index)
+    more = known["permutations"] > new["permutations"]
+    return new.assign(**{name: known[name].where(more, new[name]) for name in columns}).astype(
+        {"permutations": new["permutations"].dtype}
+    )
 
 
-def _merge(table: pd.DataFrame, rows: list[AlignmentRow]) -> pd.DataFrame:
-    new = pd.DataFrame([asdict(row) for row in rows])
-    both = new if table.empty else pd.concat([table, new], ignore_index=True)
-    kept = both.drop_duplicates(_KEY, keep="last")
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     order = ["representation", "reference", "split", "epoch"]  # objectives as the study lists them
-    return kept.sort_values(order, kind="stable", ignore_index=True)
+    return table.sort_values(order, kind="stable", ignore_index=True)
 
 
 def _write(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> None:
     write_parquet(run.alignment_table, table)
+    here = select(table, representation=job.representation)
+    here = here[here["metric"].isin(_ORIGINAL_METRICS)]
     for split in job.splits:
-        chosen = select(
-            table, split=split, representation=job.representation, reference=job.reference
-        )
-        if len(chosen):
-            write_csv(_csv_file(run, job, split), wide(chosen, job.reference))
+        for reference in dict.fromkeys(pair[0] for pair in job.pairs):
+            chosen = select(here, split=split, reference=reference)
+            if len(chosen):
+                path = _csv_file(run, job.representation, split=split, reference=reference)
+                write_csv(path, wide(chosen, reference))
 
 
-def _csv_file(run: RunDirectory, job: AlignmentJob, split: str) -> Path:
+def _csv_file(run: RunDirectory, representation: str, *, split: str, reference: str) -> Path:
     """train_alignment.csv for h against cl, as in the original; other choices are named."""
     parts = [split, "alignment"]
-    if job.reference != "cl":
-        parts.append(f"vs_{job.reference}")
-    if job.representation != "h":
-        parts.append(job.representation)
+    if reference != "cl":
+        parts.append(f"vs_{reference}")
+    if representation != "h":
+        parts.append(representation)
     return run.alignment / f"{'_'.join(parts)}.csv"
 
 
 def wide(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
     """One line per epoch, one column per objective and metric, in the original's order.
 
-    Against `cl` the original's six columns are always there, empty where a model is not.
+    rows: biased linear CKA, and Pearson RSA on cosine distance. Against `cl` the original's six
+    columns are always there, empty where a model is not.
     """
-    names = rows["objective"].str.upper() + "_" + rows["metric"].str.upper()
+    names = rows["objective"].str.upper() + "_" + rows["metric"].map(_ORIGINAL_METRICS)
     table = rows.assign(column=names).pivot_table(index="epoch", columns="column", values="value")
     usual = list(_ORIGINAL_COLUMNS) if reference == "cl" else []
     columns = [*usual, *(name for name in dict.fromkeys(names) if name not in usual)]

@@ -2,10 +2,12 @@
 
 import torch
 
+from alignctl.config.validation import nearest
 from alignctl.encoders import Network, build_network
-from alignctl.errors import CheckpointError
+from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, load_weights, saved_epochs
+from alignctl.runs.checkpoints import load_weights
+from alignctl.runs.directory import checkpoint_file, saved_epochs
 
 _OBJECTIVE_PREFIX = "objective."
 
@@ -27,6 +29,22 @@ def load_network(run: RunDirectory, objective: str, epoch: int, device: torch.de
     channels_last = run.config.training.channels_last
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     return network.to(device=device, memory_format=memory_format).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def refuse_unknown_layer(run: RunDirectory, representation: str) -> None:
+    """Raise ConfigError, with the nearest match, unless it is `h`, `g` or one of the layers."""
+    if representation in ("h", "g"):
+        return
+    with torch.device("meta"):
+        network = build_network(run.config, precision="float32")
+    layers = [name for name, _ in network.named_modules() if name]
+    if representation not in layers:
+        outer = [name for name in layers if name.count(".") < 2]
+        close = nearest(representation, layers)
+        listed = ", ".join(["h", "g", *outer])
+        raise ConfigError(
+            f"--representation: '{representation}' is no layer{close} ({listed}, ...)"
+        )
 
 
 def common_epochs(run: RunDirectory, objectives: tuple[str, ...]) -> list[int]:

@@ -10,7 +10,8 @@ from alignctl.engine.context import WorkerContext
 from alignctl.errors import CheckpointError
 from alignctl.metrics import WeightGap, weight_gap
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, load_weights
+from alignctl.runs.checkpoints import load_weights
+from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 

@@ -1,18 +1,56 @@
 """Compare the representations of a run's models at every saved epoch."""
 
-from collections.abc import Hashable
+import itertools
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignctl.commands.compare import check_confidence
+from alignctl.config.metrics import (
+    DEBIASED_CKA,
+    ORIGINAL_CKA,
+    ORIGINAL_RSA,
+    USUAL_OF_RUNS,
+    AnyMetric,
+    CkaConfig,
+    heading,
+    parse_metrics,
+    short_name,
+)
 from alignctl.config.validation import unknown
 from alignctl.console import CountView
-from alignctl.engine.placement import available_cores, parse_nproc
+from alignctl.engine.placement import DeviceType, available_cores, parse_device, parse_nproc
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import find
+from alignctl.runs.directory import find, saved_epochs
 
 SPLITS = ("train", "test")
-REPRESENTATIONS = ("h", "g")
+_COLUMNS_AT_MOST = 12
+_SHOWN = ("epoch", "split", "reference", "objective", "metric", "value", "ci_low", "ci_high",
+          "p_value", "num_images", "form")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What to compare, as it is asked for on the command line."""
+
+    reference: str = "cl"
+    all_pairs: bool = False
+    splits: tuple[str, ...] = ()
+    """Empty for both."""
+    representation: str = "h"
+    metrics: tuple[str, ...] = ()
+    """Empty for CKA, biased and debiased, and RSA."""
+    debiased: bool | None = None
+    """Which CKA, where a metric does not say."""
+    confidence: float = 0.95
+    permutations: int = 0
+    epochs: str | None = None
+    """Numbers separated by commas; None for all that are saved."""
+    every: int | None = None
+    keep_features: bool = False
+    nproc: str = "auto"
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -20,62 +58,88 @@ class EvalPlan:
     """What will be compared."""
 
     run: RunDirectory
-    reference: str
-    objectives: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    """(reference, objective)."""
     splits: tuple[str, ...]
-    representation: str
+    metrics: tuple[AnyMetric, ...]
+    epochs: tuple[int, ...] | None
+    options: EvalOptions
     num_processes: int | None
+    device: DeviceType | None
+
+    @property
+    def reference(self) -> str | None:
+        """The one model that all others are compared with; None where there is no such model."""
+        references = {reference for reference, _ in self.pairs}
+        return references.pop() if len(references) == 1 else None
+
+    def label(self, reference: str, objective: str) -> str:
+        """What a pair is called in a table."""
+        return objective if self.reference else f"{reference}-{objective}"
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
+        options = self.options
         return {
             "run": str(self.run.path),
-            "reference": self.reference,
-            "objectives": list(self.objectives),
+            "pairs": [" - ".join(pair) for pair in self.pairs],
             "splits": list(self.splits),
-            "representation": self.representation,
+            "representation": options.representation,
+            "metrics": [metric.identifier(0) for metric in self.metrics],
+            "confidence": options.confidence,
+            "permutations": options.permutations,
+            "epochs": "all that are saved" if self.epochs is None else list(self.epochs),
+            "features": str(self.run.features) if options.keep_features else "not kept",
             "processes": self.num_processes or "auto (one per GPU or core)",
+            "device": self.device or "auto (a GPU where there is one)",
             "tables": str(self.run.alignment),
         }
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Similarities to the reference, from the run's table."""
+    """Similarities of the pairs, from the run's table."""
 
     run: str
-    reference: str
     representation: str
+    confidence: float
     evaluated: int
     """How many (epoch, split) were new."""
     rows: list[dict[Hashable, Any]]
-    """epoch, split, objective, metric and value, by split and epoch."""
+    """By split and epoch; None where a metric has no interval or no p-value was asked for."""
 
 
-def plan(
-    run: str | None,
-    *,
-    reference: str,
-    splits: tuple[str, ...],
-    representation: str,
-    nproc: str,
-) -> EvalPlan:
+def plan(run: str | None, options: EvalOptions) -> EvalPlan:
     """The comparison asked for; ConfigError where the run or an option cannot serve it."""
     directory = RunDirectory(find(run))
-    for split in splits:
+    for split in options.splits:
         if split not in SPLITS:
             raise ConfigError(f"--split: {unknown('a split', split, SPLITS)}")
-    if representation not in REPRESENTATIONS:
-        allowed = unknown("a representation", representation, REPRESENTATIONS)
-        raise ConfigError(f"--representation: {allowed}")
+    check_confidence(options.confidence, options.permutations)
+    pairs = _pairs(directory.config.objective_names, options, where=str(directory.path))
     return EvalPlan(
         run=directory,
-        reference=reference,
-        objectives=others(directory.config.objective_names, reference, where=str(directory.path)),
-        splits=tuple(dict.fromkeys(splits)) or SPLITS,
-        representation=representation,
-        num_processes=parse_nproc(nproc),
+        pairs=pairs,
+        splits=tuple(dict.fromkeys(options.splits)) or SPLITS,
+        metrics=_metrics(options),
+        epochs=_epochs(directory, pairs, options),
+        options=options,
+        num_processes=parse_nproc(options.nproc),
+        device=parse_device(options.device),
     )
+
+
+def _pairs(
+    names: tuple[str, ...], options: EvalOptions, *, where: str
+) -> tuple[tuple[str, str], ...]:
+    if not options.all_pairs:
+        found = others(names, options.reference, where=where)
+        return tuple((options.reference, name) for name in found)
+    if options.reference != EvalOptions.reference:
+        raise ConfigError("--all-pairs and --reference: choose one")
+    if len(names) < 2:
+        raise ConfigError(f"{where}: has one objective, '{names[0]}'; comparing takes two")
+    return tuple(itertools.combinations(names, 2))
 
 
 def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, ...]:
@@ -88,45 +152,146 @@ def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, 
     return found
 
 
+def _metrics(options: EvalOptions) -> tuple[AnyMetric, ...]:
+    usual = {
+        None: USUAL_OF_RUNS,
+        True: (DEBIASED_CKA, ORIGINAL_RSA),
+        False: (ORIGINAL_CKA, ORIGINAL_RSA),
+    }
+    if not options.metrics:
+        return parse_metrics(usual[options.debiased])
+    found = parse_metrics(options.metrics)
+    if options.debiased:
+        found = tuple(_made_debiased(metric) for metric in found)
+    return tuple(dict.fromkeys(found))
+
+
+def _made_debiased(metric: AnyMetric) -> AnyMetric:
+    if isinstance(metric, CkaConfig) and "hsic" not in metric.model_fields_set:
+        return metric.model_copy(update={"hsic": "debiased"})
+    return metric
+
+
+def _epochs(
+    run: RunDirectory, pairs: Sequence[tuple[str, str]], options: EvalOptions
+) -> tuple[int, ...] | None:
+    if options.epochs is None and options.every is None:
+        return None
+    names = {name for pair in pairs for name in pair}
+    saved = sorted(set.intersection(*(set(saved_epochs(run, name)) for name in names)))
+    if options.every is not None:
+        if options.epochs is not None:
+            raise ConfigError("--every and --epochs: choose one")
+        if options.every < 1:
+            raise ConfigError(f"--every: {options.every} is less than 1")
+        return tuple(epoch for epoch in saved if epoch % options.every == 0 or epoch == saved[-1])
+    asked = [text.strip() for text in str(options.epochs).split(",")]
+    listed = ", ".join(map(str, saved)) or "none"
+    for text in asked:
+        if not text.isdecimal() or int(text) not in saved:
+            raise ConfigError(f"--epochs: '{text}' is not a saved epoch ({listed})")
+    return tuple(sorted({int(text) for text in asked}))
+
+
 def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
-    from alignctl.analysis.alignment import AlignmentJob, evaluate, pending, read_table, select
+    from alignctl.analysis.alignment import AlignmentJob, evaluate, pending, read_table
+    from alignctl.analysis.models import refuse_unknown_layer
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
+    from alignctl.metrics.comparison import Question
 
+    options = plan.options
     job = AlignmentJob(
         run=plan.run.path.absolute(),
-        reference=plan.reference,
-        objectives=plan.objectives,
+        pairs=plan.pairs,
         splits=plan.splits,  # type: ignore[arg-type]
-        representation=plan.representation,  # type: ignore[arg-type]
+        representation=options.representation,
+        question=Question(plan.metrics, options.confidence, options.permutations),
+        epochs=plan.epochs,
+        keep_features=options.keep_features,
     )
+    refuse_unknown_layer(plan.run, options.representation)
     todo = pending(plan.run, job, read_table(plan.run))
     if todo:
-        processes = plan_processes(plan.num_processes, limit=available_cores(), limit_name="cores")
+        processes = plan_processes(
+            plan.num_processes,
+            limit=available_cores(),
+            limit_name="cores",
+            device=plan.device,
+        )
         with CountView(json_output=json_output) as view:
             launch(evaluate, job, plan=processes, events_file=plan.run.events_file, listener=view)
-    table = select(
-        read_table(plan.run), reference=plan.reference, representation=plan.representation
-    )
-    chosen = table[table["split"].isin(plan.splits) & table["objective"].isin(plan.objectives)]
     return EvalResult(
         run=str(plan.run.path),
-        reference=plan.reference,
-        representation=plan.representation,
+        representation=options.representation,
+        confidence=options.confidence,
         evaluated=len(todo),
-        rows=chosen[["epoch", "split", "objective", "metric", "value"]].to_dict("records"),
+        rows=_rows(plan),
     )
 
 
-def table_of(
-    result: EvalResult, split: str, objectives: tuple[str, ...]
+def _rows(plan: EvalPlan) -> list[dict[Hashable, Any]]:
+    """The table's rows that the plan is about, with None for what is not there."""
+    from alignctl.analysis.alignment import names_of, read_table, select
+
+    table = select(read_table(plan.run), representation=plan.options.representation)
+    metrics = set().union(*(names_of(metric) for metric in plan.metrics))
+    chosen = table[table["split"].isin(plan.splits) & table["metric"].isin(metrics)]
+    if plan.epochs is not None:
+        chosen = chosen[chosen["epoch"].isin(plan.epochs)]
+    found = chosen[list(_SHOWN)].astype(object)
+    rows = found.where(found.notna(), None).to_dict("records")
+    return [row for row in rows if (row["reference"], row["objective"]) in plan.pairs]
+
+
+def tables_of(result: EvalResult, plan: EvalPlan) -> list[tuple[str, list[str], list[list[Any]]]]:
+    """Title, columns and rows of each table to print: one line per epoch, a column per pair.
+
+    All metrics of a split stand in one table where that is not too wide.
+    """
+    tables = []
+    for split in plan.splits:
+        rows = [row for row in result.rows if row["split"] == split]
+        metrics = list(dict.fromkeys(row["metric"] for row in rows))
+        in_one = len(metrics) * len(plan.pairs) <= _COLUMNS_AT_MOST
+        for group in [metrics] if in_one else [[metric] for metric in metrics]:
+            title = "Similarity" if in_one else short_name(group[0])
+            title += f" to {plan.reference}" if plan.reference else ""
+            title += f" on {split} ({result.representation})"
+            chosen = [row for row in rows if row["metric"] in group]
+            tables.append((title, *_by_epoch(chosen, plan, group, with_metric=in_one)))
+    return tables
+
+
+def _by_epoch(
+    rows: list[dict[Hashable, Any]], plan: EvalPlan, metrics: list[str], *, with_metric: bool
 ) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows to print: one line per epoch, CKA then RSA of every objective."""
-    keys = [(metric, name) for metric in ("cka", "rsa") for name in objectives]
     lines: dict[int, dict[tuple[str, str], float]] = {}
-    for row in result.rows:
-        if row["split"] == split:
-            lines.setdefault(row["epoch"], {})[row["metric"], row["objective"]] = row["value"]
-    columns = ["epoch", *(f"{metric.upper()} {name}" for metric, name in keys)]
-    return columns, [[epoch, *map(lines[epoch].get, keys)] for epoch in sorted(lines)]
+    for row in rows:
+        label = plan.label(row["reference"], row["objective"])
+        lines.setdefault(row["epoch"], {})[row["metric"], label] = row["value"]
+    keys = [(metric, plan.label(*pair)) for metric in metrics for pair in plan.pairs]
+    headings = [f"{heading(metric)} {label}" if with_metric else label for metric, label in keys]
+    return ["epoch", *headings], [[epoch, *map(lines[epoch].get, keys)] for epoch in sorted(lines)]
+
+
+def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list[list[Any]]]:
+    """Title, columns and rows to print: intervals and p-values after the last epoch shown."""
+    last = max(row["epoch"] for row in result.rows)
+    rows = [row for row in result.rows if row["epoch"] == last]
+    p_column = ["p"] if plan.options.permutations else []
+    columns = ["split", "pair" if plan.reference is None else "objective", "metric", "value",
+               "low", "high", *p_column, "images"]  # fmt: skip
+    lines = [
+        [
+            row["split"],
+            plan.label(row["reference"], row["objective"]),
+            short_name(row["metric"]),
+            *(row[key] for key in ("value", "ci_low", "ci_high")),
+            *([row["p_value"]] if p_column else []),
+            row["num_images"],
+        ]
+        for row in rows
+    ]
+    return f"After epoch {last}, with {100 * result.confidence:g} % intervals", columns, lines

@@ -8,6 +8,7 @@ from typing import Any
 from alignctl.commands import eval_alignment, pretrain
 from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
+from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line
 from alignctl.engine.placement import parse_nproc
 from alignctl.errors import AlignctlError, ConfigError
@@ -148,13 +149,10 @@ def _run_one(
         json_output=json_output,
     )
     pretrain.run(training, json_output=json_output)
-    evaluation = eval_alignment.plan(
-        str(directory.path),
-        reference=plan.reference,
-        splits=(),
-        representation=REPRESENTATION,
-        nproc="auto",
+    options = eval_alignment.EvalOptions(
+        reference=plan.reference, representation=REPRESENTATION, nproc="auto"
     )
+    evaluation = eval_alignment.plan(str(directory.path), options)
     eval_alignment.run(evaluation, json_output=json_output)
 
 
@@ -184,6 +182,7 @@ def _collect(
     write_csv(plan.sweep.csv, whole)
     last = whole[whole["epoch"] == plan.studies[0].training.epochs]
     last = select(last, reference=plan.reference, representation=REPRESENTATION)
+    last = last[last["metric"].isin(USUAL_OF_RUNS)]
     columns = [plan.parameter, "split", "objective", "metric", "value"]
     rows = [{str(key): value for key, value in row.items()}
             for row in last[columns].to_dict("records")]  # fmt: skip
@@ -198,6 +197,6 @@ def table_of(result: SweepResult) -> tuple[list[str], list[list[Any]]]:
         line = lines.setdefault((row[result.parameter], row["split"]), {})
         line[row["metric"], row["objective"]] = row["value"]
     keys.sort(key=lambda key: key[0])
-    columns = [result.parameter, "split", *(f"{metric.upper()} {name}" for metric, name in keys)]
+    columns = [result.parameter, "split", *(f"{heading(metric)} {name}" for metric, name in keys)]
     rows = [[f"{value:g}", split, *map(line.get, keys)] for (value, split), line in lines.items()]
     return columns, rows

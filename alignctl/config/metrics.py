@@ -1,6 +1,6 @@
 """Which similarities are measured, each with the options that are its own, and their full names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -12,7 +12,11 @@ from alignctl.errors import ConfigError
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+Distance = Literal["cosine", "correlation", "sqeuclidean", "euclidean"]
+Correlation = Literal["pearson", "spearman", "kendall"]
 
 
 class MetricConfig(ConfigModel):
@@ -60,8 +64,9 @@ class CkaConfig(MetricConfig):
 
     @model_validator(mode="after")
     def _options_fit(self) -> "CkaConfig":
-        if self.kernel != "rbf" and "bandwidth" in self.model_fields_set:
-            raise ValueError("bandwidth is an option of kernel=rbf")
+        for option in ("bandwidth", *self.sampling):
+            if self.kernel != "rbf" and option in self.model_fields_set:
+                raise ValueError(f"{option} is an option of kernel=rbf")
         if self.batch_size is not None and (self.kernel, self.hsic) != ("linear", "debiased"):
             raise ValueError("batch_size is an option of kernel=linear hsic=debiased")
         return self
@@ -80,12 +85,22 @@ class RsaConfig(MetricConfig):
 
     sampling: ClassVar[tuple[str, ...]] = ("pairs", "seed")
     name: Literal["rsa"] = "rsa"
-    distance: Literal["cosine", "correlation", "sqeuclidean", "euclidean"] = "cosine"
-    correlation: Literal["pearson", "spearman", "kendall"] = "pearson"
+    distance: Distance = "cosine"
+    correlation: Correlation = "pearson"
     pairs: PositiveInt = 10_000_000
     """How many pairs are compared at most where there is no closed form: above, a sample."""
     seed: int = 0
     """Of the sample."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "RsaConfig":
+        for option in self.sampling:
+            if self.is_closed_form and option in self.model_fields_set:
+                raise ValueError(
+                    f"{option} is an option of distance=euclidean, or of spearman and kendall: "
+                    "all else is exact for any number of images"
+                )
+        return self
 
     @property
     def is_closed_form(self) -> bool:
@@ -164,6 +179,28 @@ METRIC_NAMES = tuple(
 ORIGINAL_CKA = CkaConfig().identifier(0)
 ORIGINAL_RSA = RsaConfig().identifier(0)
 DEBIASED_CKA = CkaConfig(hsic="debiased").identifier(0)
+# What is measured of a run unless told otherwise.
+USUAL_OF_RUNS = (ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA)
+
+# What is measured of two matrices of features, unless told otherwise.
+USUAL_METRICS = (
+    "cka",
+    "cka hsic=debiased",
+    "cka kernel=cosine hsic=debiased",
+    "cka kernel=rbf hsic=debiased",
+    "rsa",
+    "rsa distance=correlation",
+    "rsa distance=sqeuclidean",
+    "rsa distance=euclidean",
+    "rsa correlation=spearman",
+    "rsa correlation=kendall",
+    "cka_lower_bound",
+    "rsa_lower_bound",
+    "knn",
+    "procrustes",
+    "svcca",
+    "pwcca",
+)
 
 
 class _Choice(ConfigModel):
@@ -176,13 +213,16 @@ def parse_metric(text: str) -> AnyMetric:
     Raises ConfigError that names the option, what is allowed and the nearest match.
     """
     name, *options = text.split() or [""]
+    name = name.lower()
     if name not in METRIC_NAMES:
         raise ConfigError(f"metric '{text}': {unknown('a metric', name, METRIC_NAMES)}")
     values: dict[str, Any] = {"name": name}
     for option in options:
-        key, separator, value = option.partition("=")
-        if not separator or not key:
+        key, _, value = option.partition("=")
+        if not key or not value:
             raise ConfigError(f"metric '{text}': '{option}' is not an option: write key=value")
+        if key in values:
+            raise ConfigError(f"metric '{text}': '{key}' stands twice")
         values[key] = parse_yaml(value, f"metric '{text}'")
     try:
         return _Choice.model_validate({"metric": values}).metric
@@ -196,6 +236,18 @@ def parse_metrics(texts: Sequence[str]) -> tuple[AnyMetric, ...]:
 
 
 def short_name(identifier: str) -> str:
-    """What stands above a column: `CKA`, `CKA debiased`, `RSA`, or the identifier itself."""
-    usual = {ORIGINAL_CKA: "CKA", DEBIASED_CKA: "CKA debiased", ORIGINAL_RSA: "RSA"}
+    """`CKA`, `debiased CKA`, `RSA`, or the identifier itself."""
+    usual = {ORIGINAL_CKA: "CKA", DEBIASED_CKA: "debiased CKA", ORIGINAL_RSA: "RSA"}
     return usual.get(identifier, identifier)
+
+
+def heading(identifier: str) -> str:
+    """The short name as narrow as it can be: its words below each other."""
+    return short_name(identifier).replace(" ", "\n")
+
+
+def main_metrics(identifiers: Iterable[str]) -> list[str]:
+    """Of the metrics that were measured, the CKA and the RSA that a report is about."""
+    there = set(identifiers)
+    cka = [name for name in (ORIGINAL_CKA, DEBIASED_CKA) if name in there]
+    return [*cka[:1], *(name for name in (ORIGINAL_RSA,) if name in there)]

@@ -6,6 +6,8 @@ from typing import Literal
 
 from alignctl.errors import ConfigError
 
+DeviceType = Literal["cpu", "cuda"]
+
 
 @dataclass(frozen=True)
 class ProcessPlan:
@@ -13,7 +15,7 @@ class ProcessPlan:
 
     num_processes: int
     threads_per_process: int
-    device: Literal["cpu", "cuda"]
+    device: DeviceType
 
 
 def available_cores() -> int:
@@ -32,8 +34,23 @@ def parse_nproc(text: str) -> int | None:
     return int(text)
 
 
-def plan_processes(nproc: int | None, *, limit: int, limit_name: str) -> ProcessPlan:
+def parse_device(text: str) -> DeviceType | None:
+    """The kind of device asked for, None for `auto`; ConfigError otherwise."""
+    if text not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device: '{text}' is not a device (auto, cpu, cuda)")
+    return None if text == "auto" else text  # type: ignore[return-value]
+
+
+def plan_processes(
+    nproc: int | None,
+    *,
+    limit: int,
+    limit_name: str,
+    device: DeviceType | None = None,
+) -> ProcessPlan:
     """One process per GPU, or per core without GPUs, but no more than there is work for.
+
+    device: GPUs where there are any unless it says otherwise.
 
     Threads per process are cores // processes: two processes that both use all cores run
     many times slower than one. ConfigError where more are asked for than can be placed.
@@ -41,6 +58,10 @@ def plan_processes(nproc: int | None, *, limit: int, limit_name: str) -> Process
     import torch
 
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and not num_gpus:
+        raise ConfigError("--device: cuda is not available here")
+    if device == "cpu":
+        num_gpus = 0
     cores = available_cores()
     if nproc is not None and nproc > limit:
         raise ConfigError(f"--nproc: {nproc} processes, but there are only {limit} {limit_name}")

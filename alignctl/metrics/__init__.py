@@ -1,8 +1,18 @@
 """What is measured between trained models: pure functions, tensors in, numbers out."""
 
-from alignctl.metrics.cka import linear_cka
+from alignctl.metrics.cka import linear_cka, minibatch_cka
+from alignctl.metrics.comparison import Score, compare
 from alignctl.metrics.moments import Moments
 from alignctl.metrics.rsa import rsa
 from alignctl.metrics.weight_gap import WeightGap, weight_gap
 
-__all__ = ["Moments", "WeightGap", "linear_cka", "rsa", "weight_gap"]
+__all__ = [
+    "Moments",
+    "Score",
+    "WeightGap",
+    "compare",
+    "linear_cka",
+    "minibatch_cka",
+    "rsa",
+    "weight_gap",
+]

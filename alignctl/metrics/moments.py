@@ -1,111 +1,179 @@
-"""Everything that linear CKA and cosine RSA of several models need, in one pass over the images."""
+"""Everything that CKA and RSA of several models need, in one pass over the images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from alignctl.metrics.cka import cka_from
-from alignctl.metrics.products import CrossProducts, Pair, column_means
-from alignctl.metrics.rsa import rsa_from
+from alignctl.metrics.bounds import AlignmentBounds, bounds_from
+from alignctl.metrics.pair_sums import Statistic
+from alignctl.metrics.products import CrossProducts, GrowingProducts, Pair, resolution_of
+from alignctl.metrics.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Frame, Kind, frame_of
 
-__all__ = ["CrossProducts", "Moments", "Origins"]
+USUAL_KINDS: tuple[Kind, ...] = ("raw", "unit")
 
 
 @dataclass(frozen=True, eq=False)
 class Origins:
-    """What is subtracted from features before they are multiplied; the same on every process."""
+    """What features are shifted and scaled by before they are multiplied; alike on every process.
 
-    raw: tuple[Tensor, ...]
-    """M of (d_i,), float64, for the features as they are."""
-    unit: tuple[Tensor, ...]
-    """M of (d_i + 1,), float64, for the features divided by their row's length."""
+    Any origins give the same scores; the digits that float32 products lose depend on them.
+    """
+
+    frames: Mapping[Kind, tuple[Frame, ...]]
+    """For each kind of rows, one for each model."""
+
+    def tensors(self) -> list[Tensor]:
+        """All of them, float64, for a broadcast in place."""
+        return [t for frames in self.frames.values() for frame in frames for t in frame.tensors()]
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """All that linear CKA and cosine RSA of M models need to know of the images seen so far.
+    """All that CKA and RSA of M models need to know of the images seen so far.
 
     `a + b` merges batches, in any order; `tensors` and `with_tensors` merge across processes.
-    Memory: two (d_i, d_j) matrices in float64 for every model and for every pair.
+    Memory: a (d_i + 1, d_j + 1) matrix in float64 for every model, every pair and kind of rows.
+    From `raw` rows follow linear CKA and RSA on squared Euclidean distance, from `unit` rows CKA
+    with the cosine kernel, RSA on cosine distance and the bounds, from `correlation` rows RSA on
+    correlation distance.
     """
 
-    raw: CrossProducts
-    """Of the features as they are."""
-    unit: CrossProducts
-    """Of the features divided by their row's length, then shifted; with one more column."""
+    parts: Mapping[Kind, CrossProducts]
 
     @staticmethod
-    def origins_of(first_chunks: Sequence[Tensor]) -> Origins:
+    def origins_of(first_chunks: Sequence[Tensor], kinds: Sequence[Kind] = USUAL_KINDS) -> Origins:
         """Origins close to the mean, from the first rows of each model: M of (n, d_i), n >= 1.
 
-        Any origins give the same scores; the digits that float32 products lose depend on them.
+        kinds: the rows to measure: `raw`, `unit`, `correlation`.
         """
-        return Origins(
-            tuple(column_means(x) for x in first_chunks),
-            tuple(column_means(x, unit=True) for x in first_chunks),
-        )
+        return Origins({kind: tuple(frame_of(x, kind) for x in first_chunks) for kind in kinds})
 
     @classmethod
     def measure(
-        cls, features: Sequence[Tensor], pairs: Sequence[Pair], origins: Origins
+        cls,
+        features: Sequence[Tensor],
+        pairs: Sequence[Pair],
+        origins: Origins,
+        names: Sequence[str] = (),
     ) -> "Moments":
         """The moments of one chunk of rows, which may be the whole data set; never synchronises.
 
         features: M of (n, d_i), the same images in the same order, on one device; multiplied in
-        float32, in float64 if any of them is float64. pairs: the (i, j) to compare.
+        float32, in float64 if any of them is float64 or n <= 1024. pairs: the (i, j) to compare.
+        names: what the models are called in errors.
         Thousands of rows at a time are best: each call allocates all its sums anew.
         Raises ValueError if the shapes do not fit together; rows that are zero or not finite are
         reported, by row, when a score or `tensors` is asked for.
         """
-        return cls(
-            CrossProducts.measure(features, pairs, origins.raw),
-            CrossProducts.measure(features, pairs, origins.unit, unit=True),
-        )
+        return cls.measure_all([features], pairs, origins, names)
+
+    @classmethod
+    def measure_all(
+        cls,
+        chunks: Iterable[Sequence[Tensor]],
+        pairs: Sequence[Pair],
+        origins: Origins,
+        names: Sequence[str] = (),
+        *,
+        first_row: int = 0,
+    ) -> "Moments":
+        """The moments of many chunks, added up in place: see `measure`.
+
+        first_row: what errors call the first of them.
+        """
+        growing = {
+            kind: GrowingProducts(pairs, frames, names, first_row=first_row)
+            for kind, frames in origins.frames.items()
+        }
+        for features in chunks:
+            for part in growing.values():
+                part.add(features)
+        return cls({kind: part.finish() for kind, part in growing.items()})
+
+    @property
+    def count(self) -> int:
+        """Images seen."""
+        return next(iter(self.parts.values())).count
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the rows were multiplied in: float32 if any of them was."""
+        wide = not any(part.is_float32 for part in self.parts.values())
+        return torch.float64 if wide else torch.float32
+
+    def zeros(self, size: int) -> Tensor:
+        """(size,), float64, where the sums are."""
+        return next(iter(self.parts.values())).faults.new_zeros(size)
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.raw + other.raw, self.unit + other.unit)
+        if self.parts.keys() != other.parts.keys():
+            raise ValueError("cannot merge moments of different kinds of rows")
+        return Moments({kind: part + other.parts[kind] for kind, part in self.parts.items()})
 
     def tensors(self) -> list[Tensor]:
-        """The sums themselves, in float64, for a SUM all-reduce in place; first comes the count.
+        """The sums themselves, in float64, for a SUM all-reduce in place; first come the count and
+        how many of the processes multiplied in float32.
 
-        Raises ValueError, naming the row, if a row is zero or not finite.
+        Raises ValueError, naming the row, if a row is not finite or has no direction.
         """
-        self._refuse_faults()
-        count = self.raw.totals[0].new_tensor(float(self.raw.count))
-        sums = [
-            tensor
-            for part in (self.raw, self.unit)
-            for tensor in (*part.totals, *part.products.values())
-        ]
-        return [count, *sums]
+        sums = []
+        for part in self.parts.values():
+            part.refuse_faults()
+            sums += [*part.totals, *part.products.values()]
+        # new_full: filling a tensor waits for no device, copying one there does
+        seen = sums[0].new_full((2,), float(self.count))
+        seen[1] = float(self.dtype == torch.float32)
+        return [seen, *sums]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> "Moments":
         """The moments whose `tensors()` are these, with the origins and pairs of this one."""
-        count, *rest = tensors
-        half = len(rest) // 2
-        rows = int(count.item())
-        return Moments(_refill(self.raw, rows, rest[:half]), _refill(self.unit, rows, rest[half:]))
+        seen, *rest = tensors
+        (rows, in_float32), size = seen.tolist(), len(rest) // len(self.parts)
+        dtype = torch.float32 if in_float32 else torch.float64
+        return Moments(
+            {
+                kind: _refill(part, int(rows), dtype, rest[index * size : (index + 1) * size])
+                for index, (kind, part) in enumerate(self.parts.items())
+            }
+        )
 
-    def linear_cka(self, i: int, j: int) -> float:
-        """Linear CKA of models i and j, in [0, 1]: see `alignctl.metrics.linear_cka`."""
-        return cka_from(self.raw, i, j)
+    def linear_cka(
+        self, i: int, j: int, *, debiased: bool = False, kernel: str = "linear"
+    ) -> float:
+        """CKA of models i and j: see `alignctl.metrics.linear_cka`. kernel: linear or cosine."""
+        statistic: Statistic = "debiased" if debiased else "biased"
+        return self.part(KIND_OF_KERNEL[kernel]).spread(statistic, i, j).score
 
-    def rsa(self, i: int, j: int) -> float:
-        """RSA of models i and j, cosine distance and Pearson: see `alignctl.metrics.rsa`."""
-        self._refuse_faults()
-        return rsa_from(self.unit, i, j)
+    def rsa(self, i: int, j: int, *, distance: str = "cosine") -> float:
+        """RSA of models i and j, Pearson: see `alignctl.metrics.rsa`.
 
-    def _refuse_faults(self) -> None:
-        self.raw.refuse_faults("not finite")
-        self.unit.refuse_faults("all zeros, so it has no cosine")
+        distance: cosine, correlation or sqeuclidean, where its kind of rows was measured.
+        """
+        return self.part(KIND_OF_DISTANCE[distance]).spread("distances", i, j).score
+
+    def bounds(self, i: int, j: int) -> AlignmentBounds:
+        """How far the cosines of model j are from those of model i, and what follows from it."""
+        part = self.part("unit")
+        sums = (part.pair_sums(*pair) for pair in ((i, j), (i, i), (j, j)))
+        return bounds_from(*sums, resolution=part.resolution, names=(part.names[i], part.names[j]))
+
+    def part(self, kind: Kind) -> CrossProducts:
+        """The sums over one kind of rows; ValueError where it was not measured."""
+        if kind not in self.parts:
+            raise ValueError(f"{kind} rows were not measured; {', '.join(self.parts)} were")
+        return self.parts[kind]
 
 
-def _refill(sums: CrossProducts, count: int, tensors: Sequence[Tensor]) -> CrossProducts:
+def _refill(
+    sums: CrossProducts, count: int, dtype: torch.dtype, tensors: Sequence[Tensor]
+) -> CrossProducts:
     num_spaces = len(sums.totals)
     return replace(
         sums,
         count=count,
+        resolution=resolution_of(dtype),
         totals=tuple(tensors[:num_spaces]),
         products=dict(zip(sums.products, tensors[num_spaces:], strict=True)),
     )

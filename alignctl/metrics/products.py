@@ -1,106 +1,145 @@
 """Sums over images from which CKA and RSA follow: one pass, no n x n matrix, merged by addition.
 
-With U = X - o for a fixed origin o, the centred product of two feature spaces is
-Xc'Yc = U'V - s_u s_v' / n, where s_u and s_v are the column sums of U and V. The closer the origin
-is to the mean, the fewer digits a float32 product of U and V spends on the offset.
-Unit rows z carry one more column, |z - o|^2: cosine RSA needs its products too (see `rsa_from`),
-and from float32 products of z alone they would be lost where all rows are nearly parallel.
+With U = (X - o) s for a fixed frame (o, s), the centred product of two spaces is
+Xc'Yc = (U'V - t_u t_v' / n) / (s_u s_v), where t_u and t_v are column sums. The closer the origin
+is to the mean, the fewer digits a float32 product spends on the offset.
+Rows carry one more column, their squared length |u|^2. Its products give what debiased CKA and RSA
+need of the lengths about the mean: |u - m|^2 = |u|^2 - 2 m.u + |m|^2, a combination of the columns
+with the coefficients (-2 m, 1), the `lever`.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from alignctl.metrics.pair_sums import PairSums, Spread, Statistic, refuse_few_rows, spread_of
+from alignctl.metrics.precision import plain_float32
+from alignctl.metrics.rows import Frame, first_faults, prepare, product_dtype, refuse_faults
 
 Pair = tuple[int, int]
 
 _CHUNK = 8192  # rows of one float32 product, before it is added to the float64 sums
-_STRIP = 512  # rows of one piece of a self product: what is below the diagonal is mirrored
-_ORIGIN_ROWS = 1024  # enough to bring the origin near the mean
+_STRIP = 512  # columns of one piece of a self product: what is below the diagonal is mirrored
 
 
 @dataclass(frozen=True, eq=False)
 class CrossProducts:
-    """Sums over the rows of M feature spaces, each shifted by its origin; `a + b` merges them."""
+    """Sums over the rows of M spaces, each in its frame; `a + b` merges them."""
 
-    origins: tuple[Tensor, ...]
-    """M of (d_i,), float64: subtracted from every row."""
+    frames: tuple[Frame, ...]
+    """Of every space; all of one kind."""
     count: int
     """Rows seen."""
     totals: tuple[Tensor, ...]
-    """M of (d_i,), float64: sums of the shifted rows."""
+    """M of (d_i + 1,), float64: sums of the prepared rows."""
     products: Mapping[Pair, Tensor]
-    """(i, j) -> (d_i, d_j), float64: products of shifted rows; every (i, i), and the pairs."""
+    """(i, j) -> (d_i + 1, d_j + 1), float64: products of prepared rows; every (i, i), the pairs."""
     faults: Tensor
-    """(M,), float64: the first row that is not finite, infinity where all are."""
+    """(M, 2), float64: the first row that is not finite, and the first without a direction."""
     resolution: float
     """Relative size, of what is left where sums cancel, below which it is rounding alone."""
+    names: tuple[str, ...]
+    """What the spaces are called in errors."""
 
     @classmethod
     def measure(
         cls,
         features: Sequence[Tensor],
         pairs: Sequence[Pair],
-        origins: Sequence[Tensor],
-        *,
-        unit: bool = False,
+        frames: Sequence[Frame],
+        names: Sequence[str] = (),
     ) -> "CrossProducts":
         """The sums over all rows of `features`, without waiting for the device.
 
-        features: M of (n, d_i), one device, floating point. Multiplied in float32 (in float64 if
-        any of them is), accumulated in float64. pairs: the (i, j) whose cross products are wanted.
-        unit: divide each row by its length first and append its squared distance from the origin,
-        so that each space has d_i + 1 columns. origins: M of `column_means`, with the same `unit`.
+        features: M of (n, d_i), one device, floating point. Multiplied in float32, in float64 if
+        any of them is or if there are at most 1024 rows; accumulated in float64.
+        pairs: the (i, j) whose cross products are wanted. frames: M of `frame_of`. names: of the
+        spaces, in errors.
         Raises ValueError if the shapes do not fit together.
         """
-        _check_features(features, origins, unit=unit)
-        dtype = torch.float64 if any(x.dtype == torch.float64 for x in features) else torch.float32
-        totals = [torch.zeros_like(origin) for origin in origins]
-        faults = torch.full(
-            (len(features),), math.inf, dtype=torch.float64, device=totals[0].device
-        )
-        products = {
-            (i, j): totals[i].new_zeros(len(totals[i]), len(totals[j]))
-            for i, j in dict.fromkeys([*((i, i) for i in range(len(features))), *pairs])
-        }
-        with torch.no_grad(), _plain_float32(totals[0].device.type):
-            for start in range(0, len(features[0]), _CHUNK):
-                chunk = [
-                    _shift(x[start : start + _CHUNK].to(dtype), origin.to(dtype), unit=unit)
-                    for x, origin in zip(features, origins, strict=True)
-                ]
-                for i, shifted in enumerate(chunk):
-                    totals[i] += shifted.sum(dim=0, dtype=torch.float64)
-                    faults[i] = torch.minimum(faults[i], _first_fault(shifted) + start)
-                for (i, j), product in products.items():
-                    if i == j:
-                        _add_self_product(product, chunk[i])
-                    else:
-                        product.add_(chunk[i].T @ chunk[j])
-            for i in range(len(features)):
-                _mirror(products[i, i])
-        resolution = 16 * torch.finfo(dtype).eps
-        return cls(tuple(origins), len(features[0]), tuple(totals), products, faults, resolution)
+        check_features(features, frames)
+        growing = GrowingProducts(pairs, frames, names)
+        growing.add(features)
+        return growing.finish()
 
     def __add__(self, other: "CrossProducts") -> "CrossProducts":
-        if not _same(self.origins, other.origins) or self.products.keys() != other.products.keys():
+        same = len(self.frames) == len(other.frames) and all(
+            a.same_as(b) for a, b in zip(self.frames, other.frames, strict=True)
+        )
+        if not same or self.products.keys() != other.products.keys():
             raise ValueError("cannot merge sums of different origins or pairs")
         return CrossProducts(
-            self.origins,
+            self.frames,
             self.count + other.count,
             tuple(a + b for a, b in zip(self.totals, other.totals, strict=True)),
             {pair: product + other.products[pair] for pair, product in self.products.items()},
             torch.minimum(self.faults, other.faults + self.count),
             max(self.resolution, other.resolution),
+            self.names,
         )
 
+    @property
+    def is_float32(self) -> bool:
+        """Whether any product was taken in float32."""
+        return self.resolution > torch.finfo(torch.float32).eps
+
+    def refuse_faults(self) -> None:
+        """Raise ValueError that names the first row without a score, if there is one."""
+        for name, frame, faults in zip(self.names, self.frames, self.faults, strict=True):
+            refuse_faults(name, frame.kind, faults)
+
+    def mean(self, i: int) -> Tensor:
+        """Of the prepared rows of space i, without their squared lengths: (d_i,), float64."""
+        return self.totals[i][:-1] / self.count
+
     def centred(self, i: int, j: int) -> Tensor:
-        """Xc'Yc of spaces i and j: (d_i, d_j), float64. ValueError if they are not a pair."""
+        """Xc'Yc of spaces i and j, in their frames: (d_i, d_j), float64.
+
+        Raises ValueError if (i, j) is not a measured pair.
+        """
+        return self._augmented(i, j)[:-1, :-1]
+
+    def lever(self, i: int, j: int) -> Tensor:
+        """Sum over images of |y - mean|^2 (x - mean), x of space i and y of space j: (d_i,)."""
+        return self._augmented(i, j)[:-1] @ self._lever(j)
+
+    def pair_sums(self, i: int, j: int) -> PairSums:
+        """All that the scores of spaces i and j need.
+
+        Raises ValueError if a row has no score, or all rows of a space are the same.
+        """
+        if (i, j) not in self._found:
+            self.refuse_faults()
+            augmented = self._augmented(i, j)
+            square = augmented[:-1, :-1].square().sum()
+            norms = self._lever(i) @ (augmented @ self._lever(j))
+            found = PairSums(self.count, float(square), self._norm(i), self._norm(j), float(norms))
+            self._found[i, j] = found
+        return self._found[i, j]
+
+    @cached_property
+    def _found(self) -> dict[Pair, PairSums]:
+        """What `pair_sums` has computed before: it reads whole matrices."""
+        return {}
+
+    def spread(self, statistic: Statistic, i: int, j: int) -> Spread:
+        """The three values that one score of spaces i and j is made of.
+
+        Raises ValueError where there is no score: see `pair_sums` and `spread_of`.
+        """
+        refuse_few_rows(statistic, self.count)
+        return spread_of(
+            statistic,
+            *(self.pair_sums(*pair) for pair in ((i, j), (i, i), (j, j))),
+            resolution=self.resolution,
+            names=(self.names[i], self.names[j]),
+        )
+
+    def _augmented(self, i: int, j: int) -> Tensor:
         if (i, j) in self.products:
             product = self.products[i, j]
         elif (j, i) in self.products:
@@ -109,71 +148,98 @@ class CrossProducts:
             raise ValueError(f"({i}, {j}) is not a measured pair; {list(self.products)} are")
         return torch.addr(product, self.totals[i], self.totals[j], alpha=-1 / self.count)
 
-    def spread(self, i: int) -> Tensor:
-        """The diagonal of `centred(i, i)`: (d_i,), float64.
+    def _lever(self, i: int) -> Tensor:
+        return torch.cat([-2 * self.mean(i), self.totals[i].new_ones(1)])
 
-        Raises ValueError if its sum is zero to rounding: all rows of space i are equal.
-        """
-        about_origin = self.products[i, i].diagonal()
-        about_mean = about_origin - self.totals[i].square() / self.count
-        if not about_mean.isfinite().all():
-            raise ValueError(f"features[{i}] are too large to be squared")
+    def _norm(self, i: int) -> float:
+        """Sum of the squared distances of the rows of space i from their mean."""
+        about_origin = self.products[i, i].diagonal()[:-1]
+        about_mean = about_origin - self.totals[i][:-1].square() / self.count
         if not about_mean.sum() > self.resolution * about_origin.sum():
-            raise ValueError(f"features[{i}] are constant: every row is the same")
-        return about_mean
-
-    def refuse_faults(self, problem: str) -> None:
-        """Raise ValueError that names the first row which is not finite, if there is one."""
-        for i, row in enumerate(self.faults.tolist()):
-            if row < math.inf:
-                raise ValueError(f"features[{i}], row {int(row)}: {problem}")
+            raise ValueError(f"{self.names[i]}: every row is the same")
+        return float(about_mean.sum())
 
 
-def column_means(rows: Tensor, *, unit: bool = False) -> Tensor:
-    """Mean of some of the rows: (d,) or, if unit, (d + 1,); float64. Exact if they are equal."""
-    exact = rows[:: max(1, len(rows) // _ORIGIN_ROWS)].detach().double()
-    if unit:
-        exact = exact / torch.linalg.vector_norm(exact, dim=1, keepdim=True)
-    # A row without a direction is named when it is measured; here it would spoil all the others.
-    exact = exact[exact.sum(dim=1).isfinite()]
-    if len(exact) == 0:
-        return exact.new_zeros(rows.shape[1] + unit)
-    mean = exact[0] + (exact - exact[0]).mean(dim=0)
-    if not unit:
-        return mean
-    return torch.cat([mean, (exact - mean).square().sum(dim=1).mean(dim=0, keepdim=True)])
+class GrowingProducts:
+    """Adds up chunks of rows in place; `finish` gives the sums so far, once."""
 
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        frames: Sequence[Frame],
+        names: Sequence[str] = (),
+        *,
+        first_row: int = 0,
+    ) -> None:
+        spaces = range(len(frames))
+        self._frames = tuple(frames)
+        self._names = tuple(names) or tuple(f"features[{i}]" for i in spaces)
+        self._count, self._first_row = 0, first_row
+        self._resolution = resolution_of(torch.float64)
+        self._totals = [frame.origin.new_zeros(len(frame.origin) + 1) for frame in frames]
+        self._faults = frames[0].origin.new_full((len(frames), 2), math.inf)
+        self._products = {
+            (i, j): self._totals[i].new_zeros(len(self._totals[i]), len(self._totals[j]))
+            for i, j in dict.fromkeys([*((i, i) for i in spaces), *pairs])
+        }
 
-def as_features(x: Tensor | np.ndarray[Any, Any], y: Tensor | np.ndarray[Any, Any]) -> list[Tensor]:
-    """Two feature spaces as floating-point tensors: (n, d1) and (n, d2), whole numbers as float64.
+    def add(self, features: Sequence[Tensor]) -> None:
+        """Add M of (n, d_i): see `CrossProducts.measure`."""
+        check_features(features, self._frames)
+        dtype = product_dtype(features)
+        self._resolution = max(self._resolution, resolution_of(dtype))
+        with torch.no_grad(), plain_float32(features[0].device.type):
+            for start, chunk in prepared_chunks(features, self._frames, dtype):
+                for i, rows in enumerate(chunk):
+                    self._totals[i] += rows.sum(dim=0, dtype=torch.float64)
+                    faults = first_faults(rows) + (self._first_row + self._count + start)
+                    self._faults[i] = torch.minimum(self._faults[i], faults)
+                for (i, j), product in self._products.items():
+                    if i == j:
+                        _add_self_product(product, chunk[i])
+                    else:
+                        product.add_(chunk[i].T @ chunk[j])
+        self._count += len(features[0])
 
-    Raises ValueError if they are no matrices, differ in rows, or hold a NaN or an infinity.
-    """
-    spaces = [_as_tensor(x), _as_tensor(y)]
-    for name, space in zip("xy", spaces, strict=True):
-        if space.ndim != 2 or space.is_complex():
-            raise ValueError(f"{name}: want real (n, d), not {space.dtype} {tuple(space.shape)}")
-        finite = space.isfinite().all(dim=1)
-        if not finite.all():
-            raise ValueError(f"{name}, row {int(finite.long().argmin())}: not finite")
-    if len(spaces[0]) != len(spaces[1]):
-        raise ValueError(
-            f"x has {len(spaces[0])} rows and y {len(spaces[1])}: want the same images"
+    def finish(self) -> CrossProducts:
+        """The sums over all rows added."""
+        for i in range(len(self._totals)):
+            _mirror(self._products[i, i])
+        return CrossProducts(
+            self._frames,
+            self._count,
+            tuple(self._totals),
+            self._products,
+            self._faults,
+            self._resolution,
+            self._names,
         )
-    return [space if space.is_floating_point() else space.double() for space in spaces]
 
 
-def _as_tensor(values: Tensor | np.ndarray[Any, Any]) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach()
-    # torch warns of read-only memory (a memory-mapped file) and refuses negative strides.
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+def resolution_of(dtype: torch.dtype) -> float:
+    """Relative size, of what is left where sums cancel, below which it is rounding alone."""
+    return 16 * torch.finfo(dtype).eps
 
 
-def _check_features(features: Sequence[Tensor], origins: Sequence[Tensor], *, unit: bool) -> None:
-    if not features or len(features) != len(origins):
-        raise ValueError(f"{len(features)} feature spaces and {len(origins)} origins")
-    for i, (x, origin) in enumerate(zip(features, origins, strict=True)):
+def prepared_chunks(
+    features: Sequence[Tensor], frames: Sequence[Frame], dtype: torch.dtype
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """First row and prepared rows, a few thousand at a time."""
+    for start in range(0, len(features[0]), _CHUNK):
+        yield (
+            start,
+            [
+                prepare(x[start : start + _CHUNK], frame, dtype)
+                for x, frame in zip(features, frames, strict=True)
+            ],
+        )
+
+
+def check_features(features: Sequence[Tensor], frames: Sequence[Frame]) -> None:
+    """Raise ValueError where features and frames do not fit together."""
+    if not features or len(features) != len(frames):
+        raise ValueError(f"{len(features)} feature spaces and {len(frames)} origins")
+    for i, (x, frame) in enumerate(zip(features, frames, strict=True)):
         if x.ndim != 2 or not x.is_floating_point():
             raise ValueError(
                 f"features[{i}]: want floating-point (n, d), not {x.dtype} {tuple(x.shape)}"
@@ -183,70 +249,20 @@ def _check_features(features: Sequence[Tensor], origins: Sequence[Tensor], *, un
                 f"features[{i}] has {len(x)} rows and features[0] {len(features[0])}: "
                 "want the same images"
             )
-        if origin.shape != (x.shape[1] + unit,):
+        if frame.origin.shape != x.shape[1:]:
             raise ValueError(
-                f"origins[{i}] has shape {tuple(origin.shape)}, not ({x.shape[1] + unit},)"
+                f"origins[{i}] has shape {tuple(frame.origin.shape)}, not ({x.shape[1]},)"
             )
 
 
-def _shift(rows: Tensor, origin: Tensor, *, unit: bool) -> Tensor:
-    """Rows less the origin: (n, d) or, if unit, (n, d + 1), the distance in the last column."""
-    if not unit:
-        return rows - origin
-    shifted = rows.new_empty(len(rows), len(origin))
-    unit_rows, squared_distance = shifted[:, :-1], shifted[:, -1]
-    torch.div(rows, torch.linalg.vector_norm(rows, dim=1, keepdim=True), out=unit_rows)
-    unit_rows -= origin[:-1]
-    torch.sub(torch.linalg.vector_norm(unit_rows, dim=1).square(), origin[-1], out=squared_distance)
-    return shifted
-
-
-def _first_fault(shifted: Tensor) -> Tensor:
-    """Number of the first row that is not finite, infinity if there is none: (), float64."""
-    numbers = torch.arange(len(shifted), dtype=torch.float64, device=shifted.device)
-    return numbers.masked_fill(shifted.sum(dim=1).isfinite(), math.inf).amin()
-
-
-def _add_self_product(product: Tensor, shifted: Tensor) -> None:
-    """Add shifted'shifted in place, except for the strips below the diagonal."""
+def _add_self_product(product: Tensor, rows: Tensor) -> None:
+    """Add rows'rows in place, except for the strips below the diagonal."""
     for start in range(0, len(product), _STRIP):
         strip = slice(start, start + _STRIP)
-        product[strip, start:] += shifted[:, strip].T @ shifted[:, start:]
+        product[strip, start:] += rows[:, strip].T @ rows[:, start:]
 
 
 def _mirror(product: Tensor) -> None:
     for stop in range(_STRIP, len(product), _STRIP):
         strip = slice(stop - _STRIP, stop)
         product[stop:, strip] = product[strip, stop:].T
-
-
-def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
-    return len(ours) == len(theirs) and all(
-        a is b or torch.equal(a, b) for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-@contextmanager
-def _plain_float32(device_type: str) -> Iterator[None]:
-    """Autocast, TF32 and bfloat16 products off inside, and as they were afterwards."""
-    backends: list[Any] = [
-        getattr(module, "matmul", None) for module in (torch.backends.cuda, torch.backends.mkldnn)
-    ]
-    with torch.autocast(device_type, enabled=False):
-        if not all(hasattr(backend, "fp32_precision") for backend in backends):  # torch < 2.9
-            before = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
-            try:
-                yield
-            finally:
-                torch.set_float32_matmul_precision(before)
-            return
-        # Per backend: the global getter fails where a program has used these settings itself.
-        previous = [backend.fp32_precision for backend in backends]
-        try:
-            for backend in backends:
-                backend.fp32_precision = "ieee"
-            yield
-        finally:
-            for backend, precision in zip(backends, previous, strict=True):
-                backend.fp32_precision = precision

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from alignctl.config import StudyConfig
-
-METRICS = ("cka", "rsa")
+from alignctl.config.metrics import main_metrics, short_name
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Ranking:
     def sentence(self, reference: str) -> str:
         """`by CKA NSCL (0.830) is closest to CL, 0.150 ahead of SCL (0.680), then CE (0.670)`."""
         (first, best), *rest = self.scores
-        text = f"by {self.metric.upper()} {first.upper()} ({best:.3f}) is closest"
+        text = f"by {short_name(self.metric)} {first.upper()} ({best:.3f}) is closest"
         text += f" to {reference.upper()}"
         if rest:
             text += f", {best - rest[0][1]:.3f} ahead of "
@@ -51,10 +50,13 @@ def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
     epoch = int(chosen["epoch"].max())
     last = chosen[chosen["epoch"] == epoch]
     reference = str(last["reference"].iloc[0])
-    rankings = [found for metric in METRICS if (found := ranking(last, study, metric))]
+    metrics = main_metrics(last["metric"])
+    if not metrics:
+        return "Neither CKA nor RSA was measured: run `alignctl eval-alignment`."
+    rankings = [found for metric in metrics if (found := ranking(last, study, metric))]
     if not rankings:
         return f"No supervised objective was compared with {reference.upper()}."
-    images = int(last["num_images"].iloc[0])
+    images = int(last.loc[last["metric"].isin(metrics), "num_images"].iloc[0])
     sentences = "; ".join(found.sentence(reference) for found in rankings)
     return f"After epoch {epoch}, on {images:,} {split} images, {sentences}."
 
@@ -67,7 +69,8 @@ def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
     lines: list[str] = []
     if rows.empty:
         return lines
-    for (split, metric), part in rows.groupby(["split", "metric"]):
+    main = rows[rows["metric"].isin(main_metrics(rows["metric"]))]
+    for (split, metric), part in main.groupby(["split", "metric"]):
         found = {
             int(str(epoch)): ranking(group, study, str(metric))
             for epoch, group in part.groupby("epoch")
@@ -84,7 +87,7 @@ def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
         for name, epochs in others.items():
             listed = ", ".join(map(str, epochs))
             lines.append(
-                f"{str(metric).upper()} on {split}: {name.upper()}, not {final.upper()}, "
+                f"{short_name(str(metric))} on {split}: {name.upper()}, not {final.upper()}, "
                 f"was closest at epoch {listed}."
             )
     return lines

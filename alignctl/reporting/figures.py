@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alignctl.config.metrics import main_metrics, short_name
 from alignctl.runs.atomic import write_atomically
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
@@ -19,7 +20,6 @@ _COLOURS = {
     "ce": "#009E73",
 }
 _MARKERS = {"cl": "o", "dcl": "v", "nscl": "o", "scl": "s", "ce": "^"}
-_METRIC_TITLES = {"cka": "linear CKA", "rsa": "RSA (cosine, Pearson)"}
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -42,7 +42,10 @@ def loss_curves(training: pd.DataFrame, objectives: Sequence[str]) -> Figure:
 
 
 def alignment_curves(alignment: pd.DataFrame) -> Figure:
-    """CKA and RSA against the epoch, a column for each split, a line for each objective."""
+    """CKA and RSA against the epoch, a column for each split, a line for each objective.
+
+    Where there are confidence intervals, a band shows them.
+    """
     return _similarity_grid(alignment, x="epoch", label="epoch")
 
 
@@ -73,14 +76,16 @@ def _similarity_grid(
 ) -> Figure:
     splits = [split for split in ("train", "test") if split in set(rows["split"])]
     reference = str(rows["reference"].iloc[0])
-    figure, panels = _panels(len(_METRIC_TITLES), len(splits), width=4.2, height=3.0)
-    places = [(metric, split) for metric in _METRIC_TITLES for split in splits]
+    metrics = main_metrics(rows["metric"])
+    rows = rows[rows["metric"].isin(metrics)]
+    figure, panels = _panels(len(metrics), len(splits), width=4.2, height=3.0)
+    places = [(metric, split) for metric in metrics for split in splits]
     for axes, (metric, split) in zip(panels, places, strict=True):
         _lines(axes, rows[(rows["metric"] == metric) & (rows["split"] == split)], x=x)
         if logarithmic:
             _log_ticks(axes, rows[x])
         axes.set_ylim(min(0.0, float(rows["value"].min())), 1.02)
-        axes.set_title(f"{_METRIC_TITLES[metric]} to {reference}, {split}")
+        axes.set_title(f"{short_name(metric)} to {reference}, {split}")
         axes.set_xlabel(label)
     panels[0].legend(frameon=False, loc="best")
     return figure
@@ -96,6 +101,9 @@ def _lines(axes: Axes, rows: pd.DataFrame, *, x: str) -> None:
             marker=_MARKERS.get(str(name), "."),
             markersize=4,
         )
+        if "ci_low" in curve and curve["ci_low"].notna().any():
+            low, high = curve["ci_low"].astype(float), curve["ci_high"].astype(float)
+            axes.fill_between(curve[x], low, high, color=_COLOURS.get(str(name)), alpha=0.15, lw=0)
 
 
 def _log_ticks(axes: Axes, values: "pd.Series[Any]") -> None:

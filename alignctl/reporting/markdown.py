@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from alignctl.config import StudyConfig
+from alignctl.config.metrics import main_metrics, short_name
 from alignctl.reporting import figures
-from alignctl.reporting.answers import METRICS, answer, exceptions
+from alignctl.reporting.answers import answer, exceptions
 from alignctl.reporting.sources import RunTables, SweepTables
 from alignctl.runs import Manifest
 from alignctl.runs.atomic import write_text
@@ -60,7 +61,8 @@ class _Writer:
         if rows.empty:
             self._text("Not evaluated yet: run `alignctl eval-alignment`.")
         else:
-            self._figure("alignment", figures.alignment_curves(rows))
+            if main_metrics(rows["metric"]):
+                self._figure("alignment", figures.alignment_curves(rows))
             self._text(*_alignment_tables(rows))
         self._text("## Weight gap")
         gaps = main_rows(source.weight_gap)
@@ -90,7 +92,8 @@ class _Writer:
             self._text(f"**Not finished: {parameter} {listed}.**")
         if len(last):
             self._text(f"## Similarity after epoch {study.training.epochs}")
-            self._figure("sweep", figures.sweep_curves(last, parameter))
+            if main_metrics(last["metric"]):
+                self._figure("sweep", figures.sweep_curves(last, parameter))
             self._text(*_sweep_tables(last, parameter))
         if source.runs:
             self._text(*_provenance(source.runs[0], without=source.description.key))
@@ -121,7 +124,7 @@ def _alignment_tables(rows: pd.DataFrame) -> list[str]:
     reference = str(rows["reference"].iloc[0])
     tables = []
     for split, part in rows.groupby("split", sort=False):
-        images = int(part["num_images"].iloc[0])
+        images = int(part["num_images"].max())
         space = str(part["representation"].iloc[0])
         title = f"Similarity of {space} to {reference}, {images:,} {split} images:"
         tables.append(f"{title}\n\n{_by_objective(part, 'epoch')}")
@@ -138,12 +141,17 @@ def _sweep_tables(rows: pd.DataFrame, parameter: str) -> list[str]:
 def _by_objective(rows: pd.DataFrame, index: str) -> str:
     wide = rows.pivot_table(index=index, columns=["metric", "objective"], values="value")
     names = list(dict.fromkeys(rows["objective"]))
-    keys = [(metric, name) for metric in METRICS for name in names if (metric, name) in wide]
-    header = [index, *(f"{metric.upper()} {name}" for metric, name in keys)]
+    metrics = list(dict.fromkeys(rows["metric"]))
+    keys = [(metric, name) for metric in metrics for name in names if (metric, name) in wide]
+    header = [index, *(f"{short_name(metric)} {name}" for metric, name in keys)]
     values = [
-        [f"{place:g}", *(f"{wide.loc[place, key]:.4f}" for key in keys)] for place in wide.index
+        [f"{place:g}", *(_cell(wide.loc[place, key]) for key in keys)] for place in wide.index
     ]
     return markdown_table(header, values)
+
+
+def _cell(value: Any) -> str:
+    return "-" if pd.isna(value) else f"{value:.4f}"
 
 
 def _weight_gap_table(weight_gap: pd.DataFrame) -> str:

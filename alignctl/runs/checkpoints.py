@@ -1,7 +1,6 @@
 """Weights as safetensors, what resuming needs beside them, and digests of both."""
 
 import hashlib
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,14 +13,7 @@ from torch import Tensor
 
 from alignctl.errors import CheckpointError
 from alignctl.runs.atomic import write_atomically
-from alignctl.runs.directory import RunDirectory
-
-_EPOCH = re.compile(r"epoch_(\d+)$")
-
-
-def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
-    """Where the weights of one objective after one epoch lie."""
-    return run.checkpoints / objective / f"epoch_{epoch:04d}.safetensors"
+from alignctl.runs.directory import RunDirectory, epochs_in
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -36,11 +28,6 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-
-
-def saved_epochs(run: RunDirectory, objective: str) -> list[int]:
-    """Epochs whose weights are there, ascending."""
-    return _epochs_in((run.checkpoints / objective).glob("epoch_*.safetensors"))
 
 
 def save_state(run: RunDirectory, epoch: int, objective: str, state: Mapping[str, Any]) -> None:
@@ -64,7 +51,7 @@ def load_state(run: RunDirectory, epoch: int, objective: str) -> dict[str, Any]:
 
 def resumable_epoch(run: RunDirectory, objectives: tuple[str, ...], *, at_most: int) -> int | None:
     """The last epoch up to `at_most` for which every objective's state is there."""
-    for epoch in reversed(_epochs_in(run.state.glob("epoch_*"))):
+    for epoch in reversed(epochs_in(run.state.glob("epoch_*"))):
         if epoch <= at_most and all(
             (_state_folder(run, epoch) / f"{name}.pt").is_file() for name in objectives
         ):
@@ -74,7 +61,7 @@ def resumable_epoch(run: RunDirectory, objectives: tuple[str, ...], *, at_most: 
 
 def drop_states_before(run: RunDirectory, epoch: int) -> None:
     """Remove the states that a newer complete one replaces."""
-    for older in _epochs_in(run.state.glob("epoch_*")):
+    for older in epochs_in(run.state.glob("epoch_*")):
         if older < epoch:
             shutil.rmtree(_state_folder(run, older), ignore_errors=True)
 
@@ -103,8 +90,3 @@ def _write(path: Path, save: Callable[[Path], object]) -> None:
 
 def _state_folder(run: RunDirectory, epoch: int) -> Path:
     return run.state / f"epoch_{epoch:04d}"
-
-
-def _epochs_in(paths: Any) -> list[int]:
-    found = (_EPOCH.search(path.name.removesuffix(".safetensors")) for path in paths)
-    return sorted(int(match[1]) for match in found if match)

@@ -1,6 +1,7 @@
 """Every path inside a run directory, and how runs are found under ./runs."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from alignctl.runs.atomic import write_text
 RUNS = Path("runs")
 _MANIFEST = "manifest.json"
 _SWEEP = "sweep.json"
+_EPOCH = re.compile(r"epoch_(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class RunDirectory:
         return self.alignment / "alignment.parquet"
 
     @property
+    def features(self) -> Path:
+        """Folder of features, while they are evaluated or kept."""
+        return self.path / "features"
+
+    @property
     def weight_gap(self) -> Path:
         """Folder of the weight-gap tables."""
         return self.path / "weight_gap"
@@ -113,6 +120,22 @@ class RunDirectory:
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.config_file}: holds no study")
         return validate_study(values, str(self.config_file))
+
+
+def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
+    """Where the weights of one objective after one epoch lie."""
+    return run.checkpoints / objective / f"epoch_{epoch:04d}.safetensors"
+
+
+def saved_epochs(run: RunDirectory, objective: str) -> list[int]:
+    """Epochs whose weights are there, ascending."""
+    return epochs_in((run.checkpoints / objective).glob("epoch_*.safetensors"))
+
+
+def epochs_in(paths: Iterable[Path]) -> list[int]:
+    """The epochs that files or folders are named after, ascending."""
+    found = (_EPOCH.search(path.name.removesuffix(".safetensors")) for path in paths)
+    return sorted(int(match[1]) for match in found if match)
 
 
 def next_free(name: str, parent: Path = RUNS) -> Path:

@@ -10,7 +10,6 @@ from alignctl.engine.context import WorkerContext
 from alignctl.errors import TrainingError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import (
-    checkpoint_file,
     digest,
     drop_states_before,
     load_state,
@@ -18,6 +17,7 @@ from alignctl.runs.checkpoints import (
     save_state,
     save_weights,
 )
+from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.manifest import git_commit, machine, now, package_versions
 from alignctl.training.cohort import Member
 from alignctl.training.data import TrainingData

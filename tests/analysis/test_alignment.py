@@ -1,34 +1,55 @@
+import itertools
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from alignctl.analysis.alignment import AlignmentJob, evaluate, read_table
+from alignctl.analysis import alignment
+from alignctl.analysis.alignment import AlignmentJob, AlignmentRow, evaluate, read_table
 from alignctl.augmentations import normalise
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, parse_metrics
 from alignctl.datasets import load_images
 from alignctl.encoders import build_network
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import AlignctlError, CheckpointError
-from alignctl.metrics import linear_cka, rsa
+from alignctl.metrics import compare
+from alignctl.metrics.comparison import Question, scores
+from alignctl.metrics.sources import Alone, InMemory
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, load_weights, save_weights
+from alignctl.runs.checkpoints import load_weights, save_weights
+from alignctl.runs.directory import checkpoint_file
 
 OTHERS = ("dcl", "nscl", "scl", "ce")
 ORIGINAL = ["Epoch", "NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA"]
+SHORT = {ORIGINAL_CKA: "CKA", ORIGINAL_RSA: "RSA"}
+USUAL = ("cka", "rsa")
+# In every form: sums over images, kernels, pairs, neighbours, products, and a sample of images.
+MANY = ("cka", "cka hsic=debiased", "cka kernel=rbf", "rsa", "rsa correlation=spearman",
+        "cka_lower_bound", "knn k=3", "knn k=3 images=20 seed=4", "procrustes")  # fmt: skip
+CONFIDENCE, SHUFFLES = 0.9, 19
 
 
-def job(run, **changes):
-    values = {
-        "reference": "cl", "objectives": OTHERS, "splits": ("train", "test"), "representation": "h",
-    }  # fmt: skip
-    return AlignmentJob(run=run.path, **{**values, **changes})
+def job(run, *, metrics=USUAL, confidence=0.95, permutations=0, **changes):
+    values = {"reference": "cl", "objectives": OTHERS, "splits": ("train", "test"),
+              "representation": "h", **changes}  # fmt: skip
+    reference, objectives = values.pop("reference"), values.pop("objectives")
+    values.setdefault("pairs", tuple((reference, name) for name in objectives))
+    question = Question(parse_metrics(metrics), confidence, permutations)
+    return AlignmentJob(run=run.path, question=question, **values)
 
 
 def copy_of(run, folder):
     shutil.copytree(run.path, folder / "run")
     return RunDirectory(folder / "run")
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A run of our own, to write into."""
+    return copy_of(trained, tmp_path)
 
 
 @torch.no_grad()
@@ -45,65 +66,95 @@ def direct_features(run, name, epoch, split, representation="h"):
     return h if representation == "h" else network.projector(h)
 
 
-def direct_scores(run, *, reference="cl", objectives=OTHERS, representation="h", split="test"):
-    scores = {}
-    for epoch in (0, 1, 2):
-        x, *others = (
-            direct_features(run, name, epoch, split, representation)
-            for name in (reference, *objectives)
-        )
-        for name, y in zip(objectives, others, strict=True):
-            scores[epoch, name, "cka"] = linear_cka(x, y)
-            scores[epoch, name, "rsa"] = rsa(x, y)
-    return scores
+def direct_scores(
+    run, *, pairs=None, metrics=USUAL, representation="h", split="test", epochs=(0, 1, 2), **options
+):
+    """Every score of every pair and epoch, by (epoch, reference, objective, metric)."""
+    pairs = pairs or [("cl", name) for name in OTHERS]
+    found = {}
+    for epoch in epochs:
+        spaces = {
+            name: direct_features(run, name, epoch, split, representation)
+            for name in dict.fromkeys(itertools.chain(*pairs))
+        }
+        for a, b in pairs:
+            for score in compare(spaces[a], spaces[b], metrics, **options):
+                found[epoch, a, b, score.metric] = score
+    return found
 
 
-def scores_in(table, split="test", reference="cl", representation="h"):
-    rows = table[
-        (table["split"] == split)
-        & (table["reference"] == reference)
-        & (table["representation"] == representation)
-    ]
-    keys = zip(rows["epoch"], rows["objective"], rows["metric"], strict=True)
-    return dict(zip(keys, rows["value"], strict=True))
+def values_of(scores):
+    return {key: score.value for key, score in scores.items()}
+
+
+def column_of(table, column="value", *, split="test", representation="h"):
+    rows = table[(table["split"] == split) & (table["representation"] == representation)]
+    keys = ["epoch", "reference", "objective", "metric"]
+    assert not rows.duplicated(keys).any()
+    return dict(zip(rows[keys].itertuples(index=False, name=None), rows[column], strict=True))
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1-process", "2-processes"])
 def evaluated(request, trained, one_process, tmp_path_factory):
     run = copy_of(trained, tmp_path_factory.mktemp("evaluated"))
+    asked = job(run, metrics=MANY, confidence=CONFIDENCE, permutations=SHUFFLES, keep_features=True)
     if request.param == 1:
-        assert evaluate(one_process, job(run)) == 6
+        assert evaluate(one_process, asked) == 6
     else:
-        counts = launch(
-            evaluate, job(run), plan=ProcessPlan(2, 1, "cpu"), events_file=run.events_file
-        )
+        counts = launch(evaluate, asked, plan=ProcessPlan(2, 1, "cpu"), events_file=run.events_file)
         assert counts == [6, 6]
     return run
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_scores_equal_the_metrics_of_the_features_of_all_images(evaluated, split):
-    found = scores_in(read_table(evaluated), split)
-    expected = direct_scores(evaluated, split=split)
-    assert found == pytest.approx(expected, abs=2e-5)
-    assert len(found) == 3 * len(OTHERS) * 2
-    assert min(found.values()) < 0.9, "the models do differ"
+@pytest.fixture(scope="module", params=["train", "test"])
+def measured(request, trained):
+    """A split, and the scores of its features as they are measured directly."""
+    options = {"metrics": MANY, "confidence": CONFIDENCE, "permutations": SHUFFLES}
+    return request.param, direct_scores(trained, split=request.param, **options)
+
+
+def test_scores_equal_the_metrics_of_the_features_of_all_images(evaluated, measured):
+    split, expected = measured
+    found = column_of(read_table(evaluated), split=split)
+    assert found == pytest.approx(values_of(expected), abs=2e-5)
+    assert len(found) == 3 * len(OTHERS) * len(MANY)
+    assert min(value for key, value in found.items() if key[3] == ORIGINAL_CKA) < 0.9
+
+
+def test_intervals_and_p_values_are_those_of_the_features(evaluated, measured):
+    split, expected = measured
+    table = read_table(evaluated)
+    for column in ("ci_low", "ci_high", "p_value"):
+        found = column_of(table, column, split=split)
+        wanted = {key: getattr(score, column) for key, score in expected.items()}
+        assert {key for key in found if np.isnan(found[key])} == {
+            key for key in wanted if wanted[key] is None
+        }
+        there = {key: value for key, value in wanted.items() if value is not None}
+        assert len(there) >= 3 * len(OTHERS) * 3
+        assert {key: found[key] for key in there} == pytest.approx(there, abs=1e-4)
+    assert set(table["confidence"]) == {CONFIDENCE}
+    assert set(table["permutations"]) == {SHUFFLES}
+
+
+def test_every_row_says_how_many_images_it_is_about_and_what_was_computed(evaluated, measured):
+    split, expected = measured
+    for column in ("num_images", "form"):
+        found = column_of(read_table(evaluated), column, split=split)
+        assert found == {key: getattr(score, column) for key, score in expected.items()}
+    whole = len(load_images(evaluated.config.dataset, split).ids)
+    sizes = {score.num_images for score in expected.values()}
+    assert sizes == {20, whole} if whole != 20 else {20}
+
+
+def test_the_table_has_the_columns_of_a_row_in_order(evaluated):
+    assert list(read_table(evaluated).columns) == list(AlignmentRow.__dataclass_fields__)
 
 
 def test_models_are_alike_before_training(evaluated):
-    found = scores_in(read_table(evaluated))
-    assert [value for key, value in found.items() if key[0] == 0] == pytest.approx([1.0] * 8)
-
-
-def test_the_number_of_images_is_that_of_the_whole_split(evaluated):
-    counts = read_table(evaluated).groupby("split")["num_images"].unique()
-    sizes = {
-        split: len(load_images(evaluated.config.dataset, split).ids) for split in ("train", "test")
-    }
-    assert {split: counts[split].tolist() for split in counts.index} == {
-        split: [size] for split, size in sizes.items()
-    }
-    assert sizes["train"] == 48 != sizes["test"]
+    found = column_of(read_table(evaluated))
+    alike = [value for key, value in found.items() if key[0] == 0 and key[3] in SHORT]
+    assert alike == pytest.approx([1.0] * 8)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -111,15 +162,22 @@ def test_the_csv_has_the_originals_columns_and_the_scores_of_every_epoch(evaluat
     table = pd.read_csv(evaluated.alignment / f"{split}_alignment.csv")
     assert list(table.columns) == [*ORIGINAL, "DCL_CKA", "DCL_RSA"]
     assert table["Epoch"].tolist() == [0, 1, 2]
-    found = scores_in(read_table(evaluated), split)
-    for line in table.to_dict("records"):
-        for (epoch, name, metric), value in found.items():
-            if epoch == line["Epoch"]:
-                assert line[f"{name.upper()}_{metric.upper()}"] == pytest.approx(value, abs=1e-15)
+    lines = {line["Epoch"]: line for line in table.to_dict("records")}
+    for (epoch, _, name, metric), value in column_of(read_table(evaluated), split=split).items():
+        if metric in SHORT:
+            assert lines[epoch][f"{name.upper()}_{SHORT[metric]}"] == pytest.approx(
+                value, abs=1e-15
+            )
 
 
-def test_without_dcl_the_csv_has_exactly_the_originals_columns(trained, one_process, tmp_path):
-    run = copy_of(trained, tmp_path)
+def test_kept_features_are_those_of_every_model_epoch_and_split(evaluated):
+    for epoch, split, name in itertools.product((0, 1, 2), ("train", "test"), ("cl", *OTHERS)):
+        path = evaluated.features / f"epoch_{epoch:04d}" / f"{split}_h" / f"{name}.npy"
+        expected = direct_features(evaluated, name, epoch, split).numpy()
+        np.testing.assert_allclose(np.load(path), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_dcl_the_csv_has_exactly_the_originals_columns(run, one_process):
     evaluate(one_process, job(run, objectives=("nscl", "scl", "ce")))
     for split in ("train", "test"):
         text = (run.alignment / f"{split}_alignment.csv").read_text()
@@ -127,8 +185,7 @@ def test_without_dcl_the_csv_has_exactly_the_originals_columns(trained, one_proc
         assert not pd.read_csv(run.alignment / f"{split}_alignment.csv").isna().any(axis=None)
 
 
-def test_an_objective_that_was_not_trained_leaves_empty_cells(trained, one_process, tmp_path):
-    run = copy_of(trained, tmp_path)
+def test_an_objective_that_was_not_trained_leaves_empty_cells(run, one_process):
     evaluate(one_process, job(run, objectives=("scl",), splits=("test",)))
     header, *lines = (run.alignment / "test_alignment.csv").read_text().splitlines()
     assert header == ",".join(ORIGINAL)
@@ -138,57 +195,228 @@ def test_an_objective_that_was_not_trained_leaves_empty_cells(trained, one_proce
     assert not (run.alignment / "train_alignment.csv").exists()
 
 
-def test_epochs_already_evaluated_are_skipped(trained, one_process, tmp_path):
-    run = copy_of(trained, tmp_path)
+def mark(run):
+    """Put a value into every row that computing it again would not give."""
+    table = read_table(run)
+    table["value"] = 0.5
+    table.to_parquet(run.alignment_table)
+
+
+def marked_in(table):
+    """The keys of the rows that were not computed again."""
+    rows = table[table["value"] == 0.5]
+    return set(rows[["epoch", "split", "metric"]].itertuples(index=False, name=None))
+
+
+def test_epochs_already_evaluated_are_skipped(run, one_process, tmp_path):
     hidden = [(checkpoint_file(run, name, 2), tmp_path / name) for name in ("cl", *OTHERS)]
     for path, aside in hidden:
         path.rename(aside)
     assert evaluate(one_process, job(run)) == 4
-    marked = read_table(run)
-    marked["value"] = 0.5  # computed again, it would not be
-    marked.to_parquet(run.alignment_table)
+    mark(run)
     for path, aside in hidden:
         aside.rename(path)
     assert evaluate(one_process, job(run)) == 2
     table = read_table(run)
     assert set(table.loc[table["epoch"] < 2, "value"]) == {0.5}
-    assert scores_in(table)[2, "ce", "cka"] == pytest.approx(direct_scores(run)[2, "ce", "cka"])
+    expected = values_of(direct_scores(run, epochs=[2]))
+    found = {key: value for key, value in column_of(table).items() if key[0] == 2}
+    assert found == pytest.approx(expected, abs=2e-5)
     csv = pd.read_csv(run.alignment / "test_alignment.csv")
     assert csv["Epoch"].tolist() == [0, 1, 2]
     assert csv["CE_CKA"].tolist()[:2] == [0.5, 0.5]
     assert evaluate(one_process, job(run)) == 0
 
 
-def test_other_references_and_representations_stand_beside_each_other(
-    trained, one_process, tmp_path
-):
-    run = copy_of(trained, tmp_path)
-    choice = {"objectives": ("cl", "ce"), "reference": "nscl", "representation": "g"}
-    evaluate(one_process, job(run, splits=("test",)))
-    assert evaluate(one_process, job(run, splits=("test",), **choice)) == 3
+def test_only_the_chosen_epochs_are_evaluated(run, one_process):
+    assert evaluate(one_process, job(run, epochs=(2,), splits=("test",))) == 1
+    assert set(read_table(run)["epoch"]) == {2}
+    mark(run)
+    assert evaluate(one_process, job(run, epochs=(0, 2), splits=("test",))) == 1
+    assert evaluate(one_process, job(run, splits=("test",))) == 1
     table = read_table(run)
-    found = scores_in(table, reference="nscl", representation="g")
-    assert found == pytest.approx(direct_scores(run, **choice), abs=2e-5)
-    assert scores_in(table) == pytest.approx(direct_scores(run), abs=2e-5)
+    assert {epoch for epoch, _, _ in marked_in(table)} == {2}
+    assert pd.read_csv(run.alignment / "test_alignment.csv")["Epoch"].tolist() == [0, 1, 2]
+
+
+SOME = {"objectives": ("nscl", "ce"), "splits": ("test",), "epochs": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("change", "evaluated_again"),
+    [
+        ({}, 0),
+        ({"confidence": 0.9}, 2),
+        ({"permutations": 10}, 2),
+        ({"permutations": 9}, 0),
+        ({"permutations": 5}, 0),
+        ({"permutations": 0}, 0),
+        ({"confidence": None, "permutations": 0}, 0),
+        ({"metrics": ("rsa",)}, 0),
+        ({"metrics": ("cka", "cka hsic=debiased")}, 2),
+    ],
+    ids=str,
+)
+def test_what_the_table_does_not_answer_is_evaluated_again(
+    run, one_process, change, evaluated_again
+):
+    asked = {**SOME, "confidence": 0.95, "permutations": 9}
+    assert evaluate(one_process, job(run, **asked)) == 2
+    mark(run)
+    asked |= change
+    assert evaluate(one_process, job(run, **asked)) == evaluated_again
+    table = read_table(run)
+    names = {metric.identifier(0) for metric in job(run, **asked).question.metrics}
+    old = {metric for _, _, metric in marked_in(table)} & names
+    assert old == (set() if evaluated_again else names)
+    assert evaluate(one_process, job(run, **asked)) == 0
+    if evaluated_again:
+        assert set(table["confidence"]) == {asked["confidence"]}
+        assert set(table["permutations"]) == {asked["permutations"]}
+    assert len(column_of(table)) == len(table), "nothing stands twice"
+
+
+def test_a_sampled_metric_is_answered_by_its_sample(run, one_process):
+    asked = {**SOME, "metrics": ("knn k=3 images=20", "rsa correlation=kendall pairs=40")}
+    assert evaluate(one_process, job(run, **asked)) == 2
+    assert set(read_table(run)["metric"]) == {
+        "knn k=3 distance=cosine images=20 seed=0",
+        "rsa distance=cosine correlation=kendall pairs=40 seed=0",
+    }
+    assert evaluate(one_process, job(run, **asked)) == 0
+    other = [f"{metric} seed=1" for metric in asked["metrics"]]
+    assert evaluate(one_process, job(run, **SOME, metrics=other)) == 2
+    assert len(set(read_table(run)["metric"])) == 4
+
+
+def test_other_metrics_stand_beside_the_usual_ones_and_not_in_the_csv(run, one_process):
+    evaluate(one_process, job(run, **SOME))
+    before = read_table(run)
+    csv = (run.alignment / "test_alignment.csv").read_bytes()
+    assert csv.startswith(",".join(ORIGINAL).encode() + b"\n")
+    more = ("procrustes", "cka hsic=debiased", "rsa distance=correlation", "cka kernel=cosine")
+    assert evaluate(one_process, job(run, **SOME, metrics=more)) == 2
+    table = read_table(run)
+    assert len(table) == 3 * len(before)
+    same = table[table["metric"].isin(SHORT)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, before)
+    assert (run.alignment / "test_alignment.csv").read_bytes() == csv
+    assert sorted(path.name for path in run.alignment.iterdir()) == [
+        "alignment.parquet", "test_alignment.csv",
+    ]  # fmt: skip
+
+
+def test_without_the_originals_metrics_there_is_no_csv(run, one_process):
+    evaluate(one_process, job(run, **SOME, metrics=("cka hsic=debiased",)))
+    assert set(read_table(run)["metric"]) == {DEBIASED_CKA}
+    assert [path.name for path in run.alignment.iterdir()] == ["alignment.parquet"]
+
+
+def test_other_references_and_representations_stand_beside_each_other(run, one_process):
+    pairs, splits = (("nscl", "cl"), ("nscl", "ce")), ("test",)
+    evaluate(one_process, job(run, splits=splits))
+    assert evaluate(one_process, job(run, splits=splits, pairs=pairs, representation="g")) == 3
+    table = read_table(run)
+    found = column_of(table, representation="g")
+    expected = values_of(direct_scores(run, pairs=pairs, representation="g"))
+    assert found == pytest.approx(expected, abs=2e-5)
+    assert column_of(table) == pytest.approx(values_of(direct_scores(run)), abs=2e-5)
     files = sorted(path.name for path in run.alignment.glob("*.csv"))
     assert files == ["test_alignment.csv", "test_alignment_vs_nscl_g.csv"]
     columns = pd.read_csv(run.alignment / "test_alignment_vs_nscl_g.csv").columns
     assert list(columns) == ["Epoch", "CL_CKA", "CL_RSA", "CE_CKA", "CE_RSA"]
 
 
-def test_a_run_without_common_weights_is_an_error(trained, one_process, tmp_path):
-    run = copy_of(trained, tmp_path)
+def test_all_pairs_are_compared_and_each_reference_has_a_csv(run, one_process):
+    pairs = tuple(itertools.combinations(("cl", "nscl", "ce"), 2))
+    asked = {"pairs": pairs, "splits": ("test",), "metrics": ("cka", "rsa", "knn k=3")}
+    assert evaluate(one_process, job(run, **asked)) == 3
+    expected = direct_scores(run, pairs=pairs, metrics=asked["metrics"])
+    assert column_of(read_table(run)) == pytest.approx(values_of(expected), abs=2e-5)
+    headers = {path.name: path.read_text().splitlines()[0] for path in run.alignment.glob("*.csv")}
+    assert headers == {
+        "test_alignment.csv": ",".join(ORIGINAL),
+        "test_alignment_vs_nscl.csv": "Epoch,CE_CKA,CE_RSA",
+    }
+
+
+def test_a_layer_is_a_representation_with_a_csv_of_its_name(run, one_process):
+    evaluate(one_process, job(run, **SOME, representation="encoder.layer2"))
+    table = read_table(run)
+    assert set(table["representation"]) == {"encoder.layer2"}
+    assert column_of(table, representation="encoder.layer2") != pytest.approx(
+        values_of(direct_scores(run, pairs=[("cl", "nscl"), ("cl", "ce")], epochs=(1, 2))),
+        abs=1e-3,
+    )
+    names = sorted(path.name for path in run.alignment.glob("*.csv"))
+    assert names == ["test_alignment_encoder.layer2.csv"]
+
+
+def test_kept_features_serve_a_later_question(run, one_process, monkeypatch):
+    evaluate(one_process, job(run, **SOME, keep_features=True))
+    kept = {path: path.read_bytes() for path in run.features.rglob("*") if path.is_file()}
+    monkeypatch.setattr(alignment, "load_network", None)
+    assert evaluate(one_process, job(run, **SOME, metrics=("procrustes",))) == 2
+    assert {path: path.read_bytes() for path in run.features.rglob("*") if path.is_file()} == kept
+
+
+def test_features_that_are_not_kept_leave_nothing(run, one_process):
+    evaluate(one_process, job(run, **SOME))
+    assert not run.features.exists()
+
+
+def test_a_table_of_a_time_before_intervals_is_made_again(run, one_process):
+    evaluate(one_process, job(run, **SOME))
+    new = read_table(run)
+    old = new.drop(columns=["ci_low", "ci_high", "confidence", "p_value", "permutations", "form"])
+    old.assign(metric="cka", value=0.5).to_parquet(run.alignment_table)
+    assert read_table(run).empty
+    assert evaluate(one_process, job(run, **SOME)) == 2
+    pd.testing.assert_frame_equal(read_table(run), new)
+
+
+def test_a_run_without_common_weights_is_an_error(run, one_process):
     shutil.rmtree(run.checkpoints / "scl")
     with pytest.raises(CheckpointError, match="no epoch has weights of all objectives yet"):
         evaluate(one_process, job(run))
     assert not run.alignment.exists()
 
 
-def test_constant_features_are_an_error_that_names_epoch_and_split(trained, one_process, tmp_path):
-    run = copy_of(trained, tmp_path)
+def spoil(run, fault):
     path = checkpoint_file(run, "ce", 1)
     weights = load_weights(path)
-    save_weights(path, {name: torch.zeros_like(value) for name, value in weights.items()})
-    with pytest.raises(AlignctlError, match="epoch 1, test"):
-        evaluate(one_process, job(run, splits=("test",)))
+    faulty = {name: torch.full_like(value, fault) if value.is_floating_point() else value
+              for name, value in weights.items()}  # fmt: skip
+    save_weights(path, faulty)
+
+
+def check_refused(run, context, metric):
+    with pytest.raises(AlignctlError, match=r"^epoch 1, test, h: ce"):
+        evaluate(context, job(run, splits=("test",), metrics=(metric,)))
     assert set(read_table(run)["epoch"]) == {0}, "what was found before is kept"
+    assert not [path for path in run.features.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("metric", ["cka", "rsa", "knn k=3", "rsa correlation=spearman"])
+def test_constant_features_are_an_error_that_names_epoch_split_and_model(run, one_process, metric):
+    spoil(run, 0.0)
+    check_refused(run, one_process, metric)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["cka", "rsa", "cka kernel=rbf", "knn k=3"],
+)
+def test_features_that_are_not_finite_are_an_error_that_names_the_model(run, one_process, metric):
+    spoil(run, float("nan"))
+    check_refused(run, one_process, metric)
+
+
+def test_a_row_is_named_by_its_place_among_all_images_by_every_process():
+    x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    y = x.clone()
+    y[70] = 0
+    spaces, question = [InMemory(x), InMemory(y)], Question(parse_metrics(["rsa"]))
+    with pytest.raises(ValueError, match="ce, row 70: all zeros"):
+        second = Alone(rank=1, world_size=2)
+        scores(spaces, [(0, 1)], question, names=("cl", "ce"), processes=second)

@@ -1,10 +1,14 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
+from torch import nn
 
 from alignctl.analysis import features as module
-from alignctl.analysis.features import chunks, features
+from alignctl.analysis.features import features
 from alignctl.augmentations import normalise
 from alignctl.encoders import build_network
+from alignctl.encoders.network import Representations
 
 
 @pytest.fixture
@@ -36,23 +40,101 @@ def test_features_are_what_each_network_makes_of_the_plain_images(
     assert not torch.allclose(*found)
 
 
-@pytest.mark.parametrize("num_images", [0, 1, 5, 64, 1000])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_the_shares_of_all_processes_are_every_image_once(num_images, world_size):
-    shares = [
-        list(chunks(num_images, rank=rank, world_size=world_size, size=16))
-        for rank in range(world_size)
-    ]
-    seen = [index for share in shares for part in share for index in range(num_images)[part]]
-    assert seen == list(range(num_images))
-    sizes = [sum(part.stop - part.start for part in share) for share in shares]
-    assert max(sizes) - min(sizes) <= 1
-    assert all(part.stop - part.start <= 16 for share in shares for part in share)
+def test_no_images_have_empty_features(networks, images, small_study):
+    for representation, width in (("h", 32), ("g", 8), ("encoder.layer2", 8)):
+        found = features(networks, images[:0], representation, small_study().augmentation)
+        assert [matrix.shape for matrix in found] == [(0, width)] * 2
 
 
-def test_a_process_without_images_still_has_features_to_add(networks, images, small_study):
-    shares = [list(chunks(2, rank=rank, world_size=4, size=16)) for rank in range(4)]
-    assert [len(share) for share in shares] == [1, 1, 1, 1]
-    nothing = next(share[0] for share in shares if share[0].start == share[0].stop)
-    found = features(networks, images[:2][nothing], "h", small_study().augmentation)
-    assert [matrix.shape for matrix in found] == [(0, 32), (0, 32)]
+@torch.no_grad()
+def by_hand(network, images, augmentation, layer):
+    """The output of a layer as it comes out, averaged over positions: (n, d)."""
+    seen = []
+    module = dict(network.named_modules())[layer]
+    hook = module.register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+    network(normalise(images, augmentation))
+    hook.remove()
+    output = seen[-1]  # a block calls its relu more than once
+    return output if output.ndim == 2 else output.flatten(2).mean(dim=2)
+
+
+def layers_of(network):
+    return [name for name, _ in network.named_modules() if name]
+
+
+def check_layers(networks, layers, images, augmentation):
+    for layer in layers:
+        found = features(networks, images, layer, augmentation)
+        for network, matrix in zip(networks, found, strict=True):
+            assert matrix.dtype == torch.float32
+            expected = by_hand(network, images, augmentation, layer)
+            message = f"{layer} differs"
+            torch.testing.assert_close(matrix, expected, rtol=1e-4, atol=1e-5, msg=message)
+
+
+def test_a_layer_gives_its_output_averaged_over_positions(
+    networks, images, small_study, monkeypatch
+):
+    monkeypatch.setattr(module, "_IMAGES_PER_PASS", 4)
+    layers = [name for name in layers_of(networks[0]) if not is_changed_in_place(name)]
+    assert {"encoder", "encoder.conv1", "encoder.layer3", "projector.0"} < set(layers)
+    check_layers(networks, layers, images, small_study().augmentation)
+
+
+def is_changed_in_place(layer):
+    """Whether what follows a layer writes over its output: ReLU over that of a batch norm."""
+    return ".bn" in layer or layer == "projector.1"
+
+
+@pytest.mark.parametrize("layer", ["encoder.bn1", "encoder.layer1.0.bn2", "projector.1"])
+def test_a_layer_before_one_that_works_in_place_gives_its_own_output(
+    networks, images, small_study, layer
+):
+    check_layers(networks, [layer], images, small_study().augmentation)
+
+
+def test_the_encoder_and_the_projector_as_layers_are_h_and_g(networks, images, small_study):
+    for layer, representation in (("encoder", "h"), ("projector", "g")):
+        found = features(networks, images, layer, small_study().augmentation)
+        expected = features(networks, images, representation, small_study().augmentation)
+        assert all(map(torch.equal, found, expected))
+
+
+class Tokens(nn.Module):
+    """Pixels (n, 3, height, width) to tokens (n, height * width, 3)."""
+
+    def forward(self, pixels):
+        return pixels.flatten(2).transpose(1, 2)
+
+
+class OfTokens(nn.Module):
+    """A network whose first layer gives tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = Tokens()
+
+    def forward(self, pixels):
+        h = self.tokens(pixels)[:, 0]
+        return Representations(h, h)
+
+
+def test_tokens_are_averaged(images, small_study):
+    augmentation = small_study().augmentation
+    (found,) = features([OfTokens()], images, "tokens", augmentation)
+    expected = normalise(images, augmentation).mean(dim=(2, 3))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_hooks_are_gone_afterwards(networks, images, small_study, monkeypatch, fails):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    if fails:
+        monkeypatch.setattr(module, "_pooled", fail)
+    ending = pytest.raises(RuntimeError) if fails else nullcontext()
+    with ending:
+        features(networks, images, "encoder.layer1", small_study().augmentation)
+    for network in networks:
+        assert not any(part._forward_hooks for part in network.modules())

@@ -3,12 +3,13 @@ import shutil
 import pytest
 import torch
 
-from alignctl.analysis.models import common_epochs, load_network
+from alignctl.analysis.models import common_epochs, load_network, refuse_unknown_layer
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.encoders import build_network
-from alignctl.errors import CheckpointError
+from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, digest, load_weights
+from alignctl.runs.checkpoints import digest, load_weights
+from alignctl.runs.directory import checkpoint_file
 
 CPU = torch.device("cpu")
 
@@ -60,3 +61,28 @@ def test_common_epochs_are_those_that_all_objectives_have(trained, tmp_path):
     assert common_epochs(run, ("ce",)) == [1, 2, 10]
     assert common_epochs(run, ("cl", "ce", "scl")) == [1]
     assert common_epochs(run, ("cl", "nscl")) == []
+
+
+@pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "projector.4"])
+def test_h_g_and_every_layer_are_representations(trained, name):
+    refuse_unknown_layer(trained, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("encoder.layer5", "; did you mean 'encoder.layer4'?"),
+        ("encoder.layer1.0.conv3", "; did you mean 'encoder.layer1.0.conv2'?"),
+        ("zzz", ""),
+        ("", ""),
+        ("H", ""),
+    ],
+)
+def test_an_unknown_layer_names_the_nearest_one_and_what_there_is(trained, name, hint):
+    with pytest.raises(ConfigError) as error:
+        refuse_unknown_layer(trained, name)
+    assert str(error.value).startswith(
+        f"--representation: '{name}' is no layer{hint} (h, g, encoder, encoder.conv1, "
+    )
+    assert "encoder.layer4, " in str(error.value)
+    assert "\n" not in str(error.value)

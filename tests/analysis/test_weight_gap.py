@@ -7,7 +7,8 @@ from alignctl.analysis.weight_gap import WeightGapJob, measure, totals
 from alignctl.errors import CheckpointError
 from alignctl.metrics import weight_gap
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, load_weights
+from alignctl.runs.checkpoints import load_weights
+from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet
 
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import resumable_epoch, saved_epochs
+from alignctl.runs.checkpoints import resumable_epoch
+from alignctl.runs.directory import saved_epochs
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from alignctl.commands.sweep import SweepResult, table_of
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.tables import read_parquet
 
@@ -46,7 +48,7 @@ def test_one_table_holds_the_alignment_of_all_values(call, short):
         (value, split, metric)
         for value in (0.5, 1.0)
         for split in ("train", "test")
-        for metric in ("cka", "rsa")
+        for metric in (ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA)
     }
     last = table[table["epoch"] == 1]
     assert [row["value"] for row in rows] == last["value"].tolist()
@@ -99,3 +101,24 @@ def test_a_sweep_whose_values_all_fail_has_an_empty_table(call, short):
     assert (result["rows"], list(result["failures"])) == ([], ["temperature=1e-300"])
     assert (SWEEP / "sweep.csv").read_text().startswith("temperature,epoch,split,")
     assert len(pd.read_parquet(SWEEP / "sweep.parquet")) == 0
+
+
+def test_the_printed_table_has_a_line_per_value_and_split_and_gaps_where_a_value_is_missing():
+    rows = [
+        {"temperature": value, "split": split, "objective": name, "metric": metric, "value": number}
+        for value, split, name, metric, number in [
+            (0.5, "train", "nscl", ORIGINAL_RSA, 0.1),
+            (0.5, "train", "nscl", DEBIASED_CKA, 0.2),
+            (0.5, "train", "ce", DEBIASED_CKA, 0.3),
+            (1.0, "test", "nscl", ORIGINAL_CKA, 0.4),
+            (1.0, "test", "nscl", DEBIASED_CKA, 0.5),
+        ]
+    ]
+    columns, lines = table_of(SweepResult("runs/s", "temperature", "cl", rows, {}))
+    assert columns == [
+        "temperature", "split", "CKA nscl", "debiased\nCKA nscl", "debiased\nCKA ce", "RSA nscl",
+    ]  # fmt: skip
+    assert lines == [
+        ["0.5", "train", None, 0.2, 0.3, 0.1],
+        ["1", "test", 0.4, 0.5, None, None],
+    ]

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from alignctl.engine import placement
-from alignctl.engine.placement import ProcessPlan, available_cores, parse_nproc, plan_processes
+from alignctl.engine.placement import (
+    ProcessPlan,
+    available_cores,
+    parse_device,
+    parse_nproc,
+    plan_processes,
+)
 from alignctl.errors import ConfigError
 
 
@@ -57,6 +63,35 @@ def test_any_other_nproc_is_refused_with_what_is_allowed(text):
     assert str(error.value) == (
         f"--nproc: '{text}' is neither auto nor a whole number of at least 1"
     )
+
+
+@pytest.mark.parametrize(("text", "kind"), [("auto", None), ("cpu", "cpu"), ("cuda", "cuda")])
+def test_a_device_is_auto_or_a_kind(text, kind):
+    assert parse_device(text) == kind
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "cuda:0", "CPU", "mps"])
+def test_any_other_device_is_refused_with_what_is_allowed(text):
+    with pytest.raises(ConfigError) as error:
+        parse_device(text)
+    assert str(error.value) == f"--device: '{text}' is not a device (auto, cpu, cuda)"
+
+
+def test_on_the_cpu_gpus_place_and_limit_nothing(machine):
+    machine(cores=16, gpus=2)
+    options = {"limit": 4, "limit_name": "cores", "device": "cpu"}
+    assert plan_processes(None, **options) == ProcessPlan(4, 4, "cpu")
+    assert plan_processes(3, **options) == ProcessPlan(3, 5, "cpu")
+
+
+def test_a_gpu_that_is_asked_for_is_taken_or_missed(machine):
+    options = {"limit": 4, "limit_name": "cores", "device": "cuda"}
+    machine(cores=16, gpus=2)
+    assert plan_processes(None, **options) == ProcessPlan(2, 8, "cuda")
+    machine(cores=16)
+    with pytest.raises(ConfigError) as error:
+        plan_processes(None, **options)
+    assert str(error.value) == "--device: cuda is not available here"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")

@@ -27,6 +27,8 @@ def rotation(dim, seed):
 
 
 def naive_distance(a, b, distance):
+    if distance == "correlation":
+        a, b, distance = a - a.mean(), b - b.mean(), "cosine"
     if distance == "cosine":
         return 1 - float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
     squared = sum(float(p - q) ** 2 for p, q in zip(a, b, strict=True))
@@ -62,7 +64,7 @@ def naive_rsa(x, y, distance, correlation):
     return (naive_pearson if correlation == "pearson" else naive_kendall)(a, b)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "correlation", "euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("correlation", ["pearson", "spearman", "kendall"])
 def test_rsa_matches_the_lower_triangles_of_its_definition(distance, correlation):
     x, y = make_spaces()
@@ -110,10 +112,11 @@ def test_rsa_is_invariant_to_rotation_scaling_of_rows_and_order(seed, scale):
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 1000), shift=st.floats(-10, 10))
-def test_euclidean_rsa_is_invariant_to_translation(seed, shift):
+def test_rsa_on_distances_that_ignore_a_translation_ignores_it(seed, shift):
     x, y = make_spaces(seed)
-    expected = rsa(x, y, distance="euclidean")
-    assert rsa(x + shift, y, distance="euclidean") == pytest.approx(expected, abs=1e-9)
+    for distance in ("euclidean", "sqeuclidean", "correlation"):
+        expected = rsa(x, y, distance=distance)
+        assert rsa(x + shift, y, distance=distance) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("common", [1.0, 100.0, 1e4])
@@ -141,25 +144,36 @@ def test_zero_row_has_no_cosine(correlation):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equal_distances_have_no_correlation(dtype):
     _, y = (space.to(dtype) for space in make_spaces())
-    with pytest.raises(ValueError, match="all cosine distances are equal"):
+    with pytest.raises(ValueError, match="x: all distances are equal, to rounding"):
         rsa(torch.eye(15, dtype=dtype), y)
     with pytest.raises(ValueError, match="x: all distances are equal"):
         rsa(torch.eye(15, dtype=dtype), y, distance="euclidean", correlation="kendall")
-    with pytest.raises(ValueError, match=r"features\[0\] are constant"):
+    with pytest.raises(ValueError, match="x: every row is the same"):
         rsa(torch.ones(15, 3, dtype=dtype), y)
+
+
+@pytest.mark.parametrize("correlation", ["pearson", "spearman"])
+def test_constant_row_has_no_correlation_distance(correlation):
+    x, y = make_spaces()
+    y[4] = 0.1
+    with pytest.raises(ValueError, match="y, row 4: constant"):
+        rsa(x, y, distance="correlation", correlation=correlation)
+    assert math.isfinite(rsa(x, y, correlation=correlation))
 
 
 @pytest.mark.parametrize("correlation", ["pearson", "kendall"])
 def test_row_that_is_not_finite_is_named(correlation):
     x, y = make_spaces()
     x[7, 2] = math.nan
-    with pytest.raises(ValueError, match="x, row 7: not finite"):
+    with pytest.raises(ValueError, match="x, row 7, column 2: not finite"):
         rsa(x, y, correlation=correlation)
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
     x, y = make_spaces()
-    with pytest.raises(ValueError, match=r"'manhattan'.*cosine, euclidean, sqeuclidean"):
+    with pytest.raises(
+        ValueError, match=r"'manhattan'.*cosine, correlation, sqeuclidean, euclidean"
+    ):
         rsa(x, y, distance="manhattan")
     with pytest.raises(ValueError, match=r"'Pearson'.*pearson, spearman, kendall"):
         rsa(x, y, correlation="Pearson")

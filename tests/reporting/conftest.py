@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.reporting.sources import RunTables, read_source
 from alignctl.runs import RunDirectory
 from alignctl.runs.tables import write_parquet
@@ -21,9 +22,10 @@ def similarities(
     epochs: Sequence[int] = EPOCHS,
     split: str = "test",
     num_images: int = 1360,
+    names: tuple[str, str] = (ORIGINAL_CKA, ORIGINAL_RSA),
     **columns: str,
 ) -> pd.DataFrame:
-    """Alignment rows, one for each epoch, objective and metric."""
+    """Alignment rows, one for each epoch, objective and metric; names: of the two metrics."""
     usual = {"split": split, "representation": "h", "reference": "cl", **columns}
     return pd.DataFrame(
         [
@@ -36,10 +38,15 @@ def similarities(
                 "num_images": num_images,
             }
             for place, epoch in enumerate(epochs)
-            for metric, scores in (("cka", cka), ("rsa", rsa))
+            for metric, scores in zip(names, (cka, rsa), strict=True)
             for objective, values in scores.items()
         ]
     )
+
+
+def with_intervals(rows: pd.DataFrame, reach: float = 0.05) -> pd.DataFrame:
+    """The rows with the interval columns that an evaluation writes."""
+    return rows.assign(ci_low=rows["value"] - reach, ci_high=rows["value"] + reach)
 
 
 def gaps(values: Mapping[str, Sequence[float]], reference: str = "cl") -> pd.DataFrame:
@@ -99,6 +106,7 @@ def tables():
 
     class Makers:
         similarities = staticmethod(similarities)
+        with_intervals = staticmethod(with_intervals)
         gaps = staticmethod(gaps)
         losses = staticmethod(losses)
 

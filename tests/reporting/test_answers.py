@@ -1,5 +1,6 @@
 import pandas as pd
 
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.reporting.answers import Ranking, answer, exceptions, ranking
 
 
@@ -62,6 +63,38 @@ def test_a_self_supervised_objective_is_no_candidate(tables, make_study):
     assert answer(rows, study) == "No supervised objective was compared with CL."
 
 
+def test_without_the_biased_one_the_answer_is_about_debiased_cka(tables, make_study):
+    cka, rsa = {"nscl": (0.1, 0.9), "scl": (0.5, 0.5)}, {"nscl": (0.5, 0.75)}
+    rows = tables.similarities(cka, rsa, epochs=[1, 10], names=(DEBIASED_CKA, ORIGINAL_RSA))
+    assert answer(rows, make_study()) == (
+        "After epoch 10, on 1,360 test images, "
+        "by debiased CKA NSCL (0.900) is closest to CL, 0.400 ahead of SCL (0.500); "
+        "by RSA NSCL (0.750) is closest to CL."
+    )
+    assert exceptions(rows, make_study()) == [
+        "debiased CKA on test: SCL, not NSCL, was closest at epoch 1."
+    ]
+
+
+def test_other_metrics_do_not_change_the_answer(alignment, tables, make_study):
+    other = {"nscl": (0.1, 0.9), "scl": (0.8, 0.2), "ce": (0.2, 0.8)}
+    names = (DEBIASED_CKA, "knn k=10 distance=cosine")
+    more = tables.similarities(other, other, epochs=[5, 10], names=names)
+    for rows in (pd.concat([more, alignment]), pd.concat([alignment, more])):
+        assert answer(rows, make_study()) == answer(alignment, make_study())
+        assert exceptions(rows, make_study()) == exceptions(alignment, make_study())
+
+
+def test_a_sample_of_images_of_another_metric_is_not_the_number_of_the_answer(
+    alignment, tables, make_study
+):
+    sampled = tables.similarities(
+        {"nscl": (0.5,)}, {}, epochs=[10], num_images=50, names=("knn", "rsa")
+    )
+    found = answer(pd.concat([sampled, alignment]), make_study())
+    assert found.startswith("After epoch 10, on 1,360 test images, ")
+
+
 def test_the_reference_is_the_one_of_the_table(tables, make_study):
     rows = tables.similarities(last(nscl=0.9), last(nscl=0.8), epochs=[1], reference="dcl")
     assert "by CKA NSCL (0.900) is closest to DCL;" in answer(rows, make_study())
@@ -82,8 +115,8 @@ def test_without_rows_the_answer_is_what_to_do(make_study):
 
 def test_a_ranking_is_sorted_and_none_where_the_metric_is_missing(alignment, make_study):
     rows = alignment[(alignment["split"] == "test") & (alignment["epoch"] == 5)]
-    found = ranking(rows, make_study(), "cka")
-    assert found == Ranking("cka", (("scl", 0.7), ("nscl", 0.6), ("ce", 0.5)))
+    found = ranking(rows, make_study(), ORIGINAL_CKA)
+    assert found == Ranking(ORIGINAL_CKA, (("scl", 0.7), ("nscl", 0.6), ("ce", 0.5)))
     assert found.closest == "scl"
     assert ranking(rows, make_study(), "dtw") is None
 

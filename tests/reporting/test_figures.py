@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.reporting import figures
 
 NEARLY = pytest.approx
@@ -18,6 +20,14 @@ def lines(axes: Axes) -> dict[str, list[tuple[float, float]]]:
 
 def panels(figure: Figure) -> dict[str, Axes]:
     return {axes.get_title(): axes for axes in figure.axes}
+
+
+def bands(axes: Axes) -> list[set[tuple[float, float]]]:
+    """The corners of every filled area, rounded."""
+    return [
+        {(float(x), round(float(y), 6)) for x, y in area.get_paths()[0].vertices}
+        for area in axes.collections
+    ]
 
 
 def labels(axes: Axes) -> list[str]:
@@ -49,12 +59,12 @@ def test_a_loss_of_one_epoch_can_be_seen(tables):
 def test_alignment_has_a_panel_for_each_metric_and_split(alignment):
     found = panels(figures.alignment_curves(alignment.sample(frac=1, random_state=2)))
     assert set(found) == {
-        "linear CKA to cl, train",
-        "linear CKA to cl, test",
-        "RSA (cosine, Pearson) to cl, train",
-        "RSA (cosine, Pearson) to cl, test",
+        "CKA to cl, train",
+        "CKA to cl, test",
+        "RSA to cl, train",
+        "RSA to cl, test",
     }
-    cka, rsa = found["linear CKA to cl, test"], found["RSA (cosine, Pearson) to cl, train"]
+    cka, rsa = found["CKA to cl, test"], found["RSA to cl, train"]
     assert lines(cka)["nscl"] == [(0, 1.0), (5, 0.6), (10, 0.83)]
     assert lines(cka)["scl"] == [(0, 1.0), (5, 0.7), (10, 0.68)]
     assert lines(rsa)["ce"] == [(0, NEARLY(0.9)), (5, NEARLY(0.4)), (10, NEARLY(0.51))]
@@ -63,7 +73,7 @@ def test_alignment_has_a_panel_for_each_metric_and_split(alignment):
 
 def test_a_split_that_was_not_evaluated_has_no_panel(alignment):
     figure = figures.alignment_curves(alignment[alignment["split"] == "train"])
-    assert list(panels(figure)) == ["linear CKA to cl, train", "RSA (cosine, Pearson) to cl, train"]
+    assert list(panels(figure)) == ["CKA to cl, train", "RSA to cl, train"]
 
 
 def test_every_line_has_its_name_and_its_own_colour(alignment):
@@ -87,6 +97,66 @@ def test_negative_similarities_are_inside_the_figure(tables):
 
 def test_similarities_start_at_zero_where_none_is_negative(alignment):
     assert {axes.get_ylim()[0] for axes in figures.alignment_curves(alignment).axes} == {0.0}
+
+
+def test_an_interval_is_a_band_around_its_line_in_its_colour(tables):
+    rows = tables.similarities({"nscl": (1.0, 0.6, 0.8)}, {"ce": (0.9, 0.5, 0.7)})
+    cka, rsa = figures.alignment_curves(tables.with_intervals(rows, 0.05)).axes
+    low, high = [(0, 0.95), (5, 0.55), (10, 0.75)], [(0, 1.05), (5, 0.65), (10, 0.85)]
+    assert bands(cka) == [{*low, *high}]
+    assert bands(rsa)[0] >= {(0, 0.85), (5, 0.55), (10, 0.75)}
+    for axes in (cka, rsa):
+        (line,), (area,) = axes.get_lines(), axes.collections
+        assert to_rgb(area.get_facecolor()[0]) == to_rgb(line.get_color())
+
+
+def test_a_swept_setting_has_bands_too(tables):
+    parts = [
+        tables.similarities({"nscl": (0.5,)}, {"nscl": (0.5,)}, epochs=[10]).assign(temperature=t)
+        for t in (0.1, 1.0)
+    ]
+    figure = figures.sweep_curves(tables.with_intervals(pd.concat(parts)), "temperature")
+    corners = {(0.1, 0.45), (0.1, 0.55), (1.0, 0.45), (1.0, 0.55)}
+    assert [bands(axes) for axes in figure.axes] == [[corners], [corners]]
+
+
+def test_without_intervals_there_is_no_band(alignment):
+    none = alignment.assign(ci_low=None, ci_high=None)
+    for rows in (alignment, none, none.astype({"ci_low": float, "ci_high": float})):
+        assert not any(axes.collections for axes in figures.alignment_curves(rows).axes)
+
+
+def test_of_several_metrics_the_usual_cka_and_rsa_are_drawn(alignment, tables):
+    more = tables.similarities(
+        {"nscl": (-0.9,)}, {"nscl": (-0.8,)}, epochs=[0], names=("procrustes", DEBIASED_CKA)
+    )
+    figure = figures.alignment_curves(pd.concat([more, alignment], ignore_index=True))
+    assert set(panels(figure)) == {
+        f"{metric} to cl, {split}" for metric in ("CKA", "RSA") for split in ("train", "test")
+    }
+    assert {axes.get_ylim()[0] for axes in figure.axes} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("measured", "titles"),
+    [
+        (ORIGINAL_CKA, ["CKA to cl, test"]),
+        (ORIGINAL_RSA, ["RSA to cl, test"]),
+        (DEBIASED_CKA, ["debiased CKA to cl, test"]),
+    ],
+)
+def test_a_metric_that_was_not_measured_has_no_panel(tables, measured, titles):
+    rows = tables.similarities({"ce": (0.5,)}, {}, epochs=[1], names=(measured, ""))
+    assert list(panels(figures.alignment_curves(rows))) == titles
+
+
+def test_without_the_biased_one_debiased_cka_is_drawn(tables):
+    rows = tables.similarities(
+        {"ce": (0.5,)}, {"ce": (0.25,)}, epochs=[1], names=(DEBIASED_CKA, ORIGINAL_RSA)
+    )
+    found = panels(figures.alignment_curves(rows))
+    assert list(found) == ["debiased CKA to cl, test", "RSA to cl, test"]
+    assert lines(found["debiased CKA to cl, test"])["ce"] == [(1, 0.5)]
 
 
 def test_the_weight_gap_is_drawn_from_epoch_1_on_a_logarithmic_axis(tables):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_RSA
 from alignctl.reporting import figures
 from alignctl.reporting.markdown import main_rows, markdown_table, write_report
 from alignctl.reporting.sources import read_source
@@ -83,6 +84,57 @@ def test_the_tables_hold_the_numbers_of_the_runs_tables(tmp_path, make_source):
     assert gap[-1] == ["10", "0.2000", "0.4000", "2.0000", "4.0000", "20.0000", "40.0000"]
     assert "Similarity of h to cl, 1,437 train images:" in text
     assert "Similarity of h to cl, 1,360 test images:" in text
+
+
+def test_other_metrics_are_columns_of_the_tables_and_not_of_the_answer(
+    tmp_path, make_source, tables
+):
+    source = make_source(tmp_path / "tiny")
+    path = source.path / "alignment" / "alignment.parquet"
+    knn = "knn k=10 distance=cosine"
+    more = tables.similarities(
+        {"nscl": (0.3, 0.2, 0.1)}, {"nscl": (0.6, 0.5, 0.4)}, names=(DEBIASED_CKA, knn)
+    )
+    write_parquet(path, pd.concat([read_parquet(path), more], ignore_index=True))
+    written = write_report([read_source(source.path)], tmp_path)
+    train, test, *_ = tables_in(written.report.read_text())
+    assert test[0][-3:] == ["RSA ce", "debiased CKA nscl", f"{knn} nscl"]
+    assert test[-1][-3:] == ["0.6100", "0.1000", "0.4000"]
+    assert train[0][-1] == "RSA ce"
+    assert "debiased" not in written.answers[0]
+    assert "by CKA NSCL (0.830)" in written.answers[0]
+
+
+def test_a_metric_that_was_measured_at_some_epochs_leaves_gaps(tmp_path, make_source, tables):
+    source = make_source(tmp_path / "tiny")
+    path = source.path / "alignment" / "alignment.parquet"
+    more = tables.similarities({"ce": (0.25,)}, {}, epochs=[10], names=(DEBIASED_CKA, ""))
+    write_parquet(path, pd.concat([read_parquet(path), more], ignore_index=True))
+    text = write_report([read_source(source.path)], tmp_path).report.read_text()
+    assert tables_in(text)[1][-1][-1] == "0.2500"
+    assert "nan" not in text
+
+
+def test_a_run_with_debiased_cka_only_has_a_report_about_it(tmp_path, make_source, tables):
+    source = make_source(tmp_path / "tiny")
+    path = source.path / "alignment" / "alignment.parquet"
+    names = (DEBIASED_CKA, ORIGINAL_RSA)
+    write_parquet(path, tables.similarities({"nscl": (1, 0.5, 0.25)}, {}, names=names))
+    written = write_report([read_source(source.path)], tmp_path)
+    assert "by debiased CKA NSCL (0.250) is closest to CL" in written.answers[0]
+    assert tables_in(written.report.read_text())[0] == [
+        ["epoch", "debiased CKA nscl"], ["0", "1.0000"], ["5", "0.5000"], ["10", "0.2500"],
+    ]  # fmt: skip
+    assert written.figures[0].read_text() == "debiased CKA to cl, test"
+
+
+@pytest.mark.parametrize("metric", ["procrustes", "cka"], ids=["other", "table of an old version"])
+def test_a_run_without_cka_and_rsa_can_be_reported(tmp_path, make_source, tables, metric):
+    source = make_source(tmp_path / "tiny")
+    path = source.path / "alignment" / "alignment.parquet"
+    write_parquet(path, tables.similarities({"nscl": (1, 0.5, 0.25)}, {}, names=(metric, "rsa")))
+    written = write_report([read_source(source.path)], tmp_path)
+    assert written.report.is_file()
 
 
 def test_what_was_run_is_told_from_study_and_manifest(tmp_path, make_source):

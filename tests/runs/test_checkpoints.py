@@ -6,7 +6,6 @@ import torch
 from alignctl.errors import CheckpointError
 from alignctl.runs import RunDirectory
 from alignctl.runs.checkpoints import (
-    checkpoint_file,
     digest,
     drop_states_before,
     load_state,
@@ -14,8 +13,8 @@ from alignctl.runs.checkpoints import (
     resumable_epoch,
     save_state,
     save_weights,
-    saved_epochs,
 )
+from alignctl.runs.directory import checkpoint_file, saved_epochs
 
 OBJECTIVES = ("cl", "ce")
 

@@ -4,7 +4,8 @@ import pytest
 
 from alignctl.errors import TrainingError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, digest, load_weights, saved_epochs
+from alignctl.runs.checkpoints import digest, load_weights
+from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.tables import read_parquet
 from alignctl.training import record, worker
 from alignctl.training.cohort import build_member

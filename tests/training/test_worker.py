@@ -7,7 +7,8 @@ from PIL import Image
 
 from alignctl.errors import ConfigError, DataError, TrainingError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import checkpoint_file, digest, load_weights, saved_epochs
+from alignctl.runs.checkpoints import digest, load_weights
+from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.tables import read_parquet
 from alignctl.training.data import load_training_data
 from alignctl.training.fingerprint import epoch_digest, fingerprint

@@ -1,0 +1,136 @@
+"""Features on disk, as long as an evaluation takes or for good: every process writes its rows."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alignctl.analysis.feature_files import FeatureFile, open_features
+from alignctl.engine.context import WorkerContext
+from alignctl.errors import AlignctlError
+from alignctl.metrics.sources import share_of
+from alignctl.runs.atomic import write_text
+
+_ABOUT = "features.json"
+SCHEMA_VERSION = 1
+
+
+@contextmanager
+def stored_features(
+    context: WorkerContext,
+    folder: Path,
+    checkpoints: Sequence[Path],
+    *,
+    num_images: int,
+    compute: Callable[[slice], list[Tensor]],
+    keep: bool,
+) -> Iterator[list[FeatureFile]]:
+    """One .npy file (num_images, d) float32 for each checkpoint, named like its objective.
+
+    compute: some rows of all of them. Kept files are used again while the checkpoints are the
+    same; without `keep`, what was not there before is gone afterwards.
+    """
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "num_images": num_images,
+        "checkpoints": {path.parent.name: _digest(path) for path in checkpoints},
+    }
+    names = [f"{path.parent.name}.npy" for path in checkpoints]
+    (there,) = set(context.gather(_holds(folder, about, [folder / name for name in names])))
+    passing = not there and not keep
+    place = folder.with_name(f".{folder.name}") if passing else folder
+    files = [place / name for name in names]
+    try:
+        if not there:
+            _write(context, place, files, num_images, compute)
+        if context.is_first and keep and not there:
+            write_text(folder / _ABOUT, json.dumps(about, indent=2) + "\n")
+        yield [open_features(str(file)) for file in files]
+    finally:
+        if passing and context.is_first:
+            _remove(place)
+
+
+def _holds(folder: Path, about: dict[str, Any], files: Sequence[Path]) -> bool:
+    """Whether the folder has the features of these very checkpoints."""
+    try:
+        known = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        wanted = about["checkpoints"].items()
+        return (
+            known["schema_version"] == SCHEMA_VERSION
+            and known["num_images"] == about["num_images"]
+            and all(known["checkpoints"].get(name) == digest for name, digest in wanted)
+            and all(open_features(str(file)).num_rows == about["num_images"] for file in files)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AlignctlError):
+        return False
+
+
+def _write(
+    context: WorkerContext,
+    folder: Path,
+    files: Sequence[Path],
+    num_images: int,
+    compute: Callable[[slice], list[Tensor]],
+) -> None:
+    """Every process writes its rows at their place in the files that the first one makes."""
+    made = False
+    for part in share_of(num_images, context):
+        found = [matrix.float().cpu().numpy() for matrix in compute(part)]
+        if not made:
+            if context.is_first:
+                _make(folder, files, num_images, [matrix.shape[1] for matrix in found])
+            context.wait()
+            made = True
+        for file, matrix in zip(files, found, strict=True):
+            _write_rows(file, part.start, matrix)
+    context.wait()
+
+
+def _make(folder: Path, files: Sequence[Path], num_rows: int, dims: Sequence[int]) -> None:
+    """Empty matrices of the right size; the description of older ones goes first."""
+    with _named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ABOUT).unlink(missing_ok=True)
+        for path, dim in zip(files, dims, strict=True):
+            header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, dim)}
+            with path.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                file.truncate(file.tell() + num_rows * dim * 4)
+
+
+def _write_rows(path: Path, first: int, matrix: NDArray[np.float32]) -> None:
+    # By write, not through a memory map: a full disk is then an error and not a crash.
+    with _named_errors(path), path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        file.seek(first * matrix.shape[1] * 4, os.SEEK_CUR)
+        file.write(np.ascontiguousarray(matrix, dtype="<f4").data)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AlignctlError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _remove(folder: Path) -> None:
+    """The folder, and those around it where nothing else was kept."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # not empty
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

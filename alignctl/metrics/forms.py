@@ -1,0 +1,78 @@
+"""What single images add to sums over all images: the second pass, for standard errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignctl.metrics.pair_sums import PairRows
+from alignctl.metrics.precision import plain_float32
+from alignctl.metrics.products import CrossProducts, Pair
+
+_STRIP = 512  # columns of one piece of a self form: what is below the diagonal is counted twice
+
+
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """The centred product of a pair of spaces, and their levers."""
+
+    cross: Tensor
+    lever_x: Tensor
+    lever_y: Tensor
+
+
+class PairForms:
+    """Turns prepared rows into their shares of the sums, for pairs and each space with itself."""
+
+    def __init__(self, sums: CrossProducts, pairs: Sequence[Pair], dtype: torch.dtype) -> None:
+        self._spaces = tuple(dict.fromkeys(i for pair in pairs for i in pair))
+        self._means = {i: sums.mean(i).to(dtype) for i in self._spaces}
+        self._forms = {
+            (i, j): _Form(
+                sums.centred(i, j).to(dtype), sums.lever(i, j).to(dtype), sums.lever(j, i).to(dtype)
+            )
+            for i, j in dict.fromkeys([*((i, i) for i in self._spaces), *pairs])
+        }
+
+    @torch.no_grad()
+    def rows(self, chunk: Sequence[Tensor]) -> dict[Pair, PairRows]:
+        """chunk: M of (m, d_i + 1), some rows, prepared in the frames of the sums."""
+        rows = {i: chunk[i][:, :-1] - self._means[i] for i in self._spaces}
+        lengths = {i: torch.linalg.vector_norm(x, dim=1).double().square()
+                   for i, x in rows.items()}  # fmt: skip
+        found = {}
+        with plain_float32(chunk[0].device.type):
+            for (i, j), form in self._forms.items():
+                x, y = rows[i], rows[j]
+                found[i, j] = PairRows(
+                    _bilinear(x, form.cross, y) if i != j else _quadratic(x, form.cross),
+                    (x @ form.lever_x).double(),
+                    (y @ form.lever_y).double(),
+                    lengths[i],
+                    lengths[j],
+                )
+        return found
+
+
+def _bilinear(x: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
+    """x' M y of each pair of rows: (m,), float64."""
+    return _row_products(x @ matrix, y)
+
+
+def _quadratic(x: Tensor, matrix: Tensor) -> Tensor:
+    """x' M x of each row, M symmetric: (m,), float64; half the products, by M's upper triangle."""
+    total = x.new_zeros(len(x), dtype=torch.float64)
+    for start in range(0, x.shape[1], _STRIP):
+        stop = start + _STRIP
+        strip = x[:, start:stop]
+        piece = strip @ matrix[start:stop, start:]
+        piece[:, _STRIP:] *= 2
+        total += _row_products(piece, x[:, start:])
+    return total
+
+
+def _row_products(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each row of a with the same row of b: (m,), float64."""
+    products: Tensor = torch.linalg.vecdot(a, b, dim=1)
+    return products.double()

@@ -1,0 +1,100 @@
+"""The same sums from n x n kernel matrices, in blocks of rows: for few images, or any kernel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignctl.metrics.pair_sums import PairRows
+from alignctl.metrics.rows import Frame, Kind, first_faults, frame_of, prepare, refuse_faults
+
+_BLOCK_ENTRIES = 2**23  # of a kernel matrix at a time: 64 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class CentredKernel:
+    """A kernel matrix less its row and column means, computed a block of rows at a time."""
+
+    count: int
+    """n."""
+    diagonal: Tensor
+    """(n,), float64."""
+    block: Callable[[slice], Tensor]
+    """Rows of the matrix: (m, n), float64."""
+
+
+def gram_is_smaller(num_rows: int, dim_x: int, dim_y: int) -> bool:
+    """Whether n x n products take fewer operations than products of features."""
+    return 2 * num_rows < dim_x + dim_y
+
+
+def linear_kernel(
+    features: Tensor, kind: Kind = "raw", name: str = "x", frame: Frame | None = None
+) -> CentredKernel:
+    """Inner products of rows, in float64: from (n, d), any floating-point dtype.
+
+    frame: of this kind, where kernels of several batches must have one scale.
+    Raises ValueError, naming the space and the row, if a row is not finite or has no direction.
+    """
+    prepared = prepare(features, frame or frame_of(features, kind), torch.float64)
+    refuse_faults(name, kind, first_faults(prepared))
+    rows = prepared[:, :-1]
+    rows -= rows.mean(dim=0)
+    return CentredKernel(len(rows), rows.square().sum(dim=1), lambda part: rows[part] @ rows.T)
+
+
+def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> CentredKernel:
+    """exp(-|x_i - x_j|^2 / (2 sigma^2)), sigma = bandwidth times the median distance, in float64.
+
+    features: (n, d). Raises ValueError if the median distance is 0: half of all rows are equal.
+    Source: Kornblith et al. 2019, section 4; Gretton et al. 2012 for the median.
+    """
+    rows = prepare(features, frame_of(features), torch.float64)[:, :-1]
+    scale = -0.5 / (bandwidth * _median_distance(rows, name)) ** 2
+    means = torch.cat([_kernel_rows(rows, part, scale).mean(dim=1) for part in parts(len(rows))])
+    grand = means.mean()
+
+    def block(part: slice) -> Tensor:
+        return _kernel_rows(rows, part, scale) - means[part, None] - means + grand
+
+    return CentredKernel(len(rows), 1 - 2 * means + grand, block)
+
+
+def pair_rows(x: CentredKernel, y: CentredKernel) -> PairRows:
+    """What each image adds to the sums of two kernel matrices; O(block n) memory."""
+    squares, levers_x, levers_y = [], [], []
+    for part in parts(x.count):
+        a = x.block(part)
+        b = a if y is x else y.block(part)
+        squares.append((a * b).sum(dim=1))
+        levers_x.append(a @ y.diagonal)
+        levers_y.append(b @ x.diagonal)
+    return PairRows(
+        torch.cat(squares), torch.cat(levers_x), torch.cat(levers_y), x.diagonal, y.diagonal
+    )
+
+
+def parts(num_rows: int) -> list[slice]:
+    """Blocks of rows that fit the memory."""
+    size = max(1, _BLOCK_ENTRIES // num_rows)
+    return [slice(start, start + size) for start in range(0, num_rows, size)]
+
+
+def _kernel_rows(rows: Tensor, part: slice, scale: float) -> Tensor:
+    return _squared_distances(rows, part).mul_(scale).exp_()
+
+
+def _squared_distances(rows: Tensor, part: slice) -> Tensor:
+    """(m, n); the rows are near the origin, so that little cancels."""
+    lengths = rows.square().sum(dim=1)
+    return torch.addmm(lengths[part, None] + lengths, rows[part], rows.T, alpha=-2).clamp_(min=0)
+
+
+def _median_distance(rows: Tensor, name: str) -> float:
+    """Over all pairs of different images, up to 5,000 rows at even steps."""
+    some = rows[:: -(-len(rows) // 5000)]
+    median = float(torch.pdist(some).median())
+    if median == 0:
+        raise ValueError(f"{name}: the median distance is 0, so the rbf kernel has no width")
+    return median

@@ -1,0 +1,173 @@
+"""How rows of features are prepared before they are multiplied: direction, shift, scale.
+
+Every score here is unchanged when a space is shifted and scaled as a whole, so a fixed frame costs
+nothing and keeps the digits of float32 for what differs between rows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Kind = Literal["raw", "unit", "correlation"]
+"""raw: as they are; unit: divided by their length; correlation: less their own mean, then unit."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Which rows a distance is measured between: cosine and correlation distance are half the squared
+# distance of rows of length 1.
+KIND_OF_DISTANCE: dict[str, Kind] = {
+    "cosine": "unit", "correlation": "correlation", "sqeuclidean": "raw",
+}  # fmt: skip
+KIND_OF_KERNEL: dict[str, Kind] = {"linear": "raw", "cosine": "unit"}
+
+Array = Tensor | np.ndarray[Any, Any]
+
+NO_DIRECTION: dict[Kind, str] = {
+    "unit": "all zeros, so it has no cosine",
+    "correlation": "constant, so it has no correlation distance",
+}
+_FRAME_ROWS = 1024  # enough to bring the origin near the mean
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where a space is looked at from: rows become (row - origin) * scale."""
+
+    kind: Kind
+    origin: Tensor
+    """(d,), float64: near the mean."""
+    scale: Tensor
+    """(), float64, a power of two that brings the mean squared length near 1; 1 unless raw."""
+    mean_square: Tensor
+    """(), float64: near the mean squared length in this frame."""
+
+    def tensors(self) -> list[Tensor]:
+        """What must be the same on every process that adds to the same sums."""
+        return [self.origin, self.scale, self.mean_square]
+
+    def same_as(self, other: "Frame") -> bool:
+        """Whether both give the same rows."""
+        pairs = zip(self.tensors(), other.tensors(), strict=True)
+        return self.kind == other.kind and all(a is b or torch.equal(a, b) for a, b in pairs)
+
+
+def frame_of(rows: Tensor, kind: Kind = "raw") -> Frame:
+    """A frame close to the mean and spread of some rows: (n, d), n >= 1.
+
+    Its origin is exact where all rows are equal. Rows that are not finite, or have no direction,
+    are left out: they are named when they are measured.
+    """
+    some = rows[:: max(1, len(rows) // _FRAME_ROWS)].detach().double()
+    if kind != "raw":
+        some, lengths = _directed(some, kind)
+        some = some[lengths.ravel() > 0]
+    some = some[some.sum(dim=1).isfinite()]
+    one = some.new_ones(())
+    if len(some) == 0:
+        return Frame(kind, some.new_zeros(rows.shape[1]), one, one)
+    origin = some[0] + (some - some[0]).mean(dim=0)
+    largest = (some - origin).abs().amax().clamp(min=torch.finfo(torch.float64).tiny)
+    mean_square = ((some - origin) / largest).square().sum(dim=1).mean()
+    if kind != "raw":  # lengths of 1 need no scale
+        return Frame(kind, origin, one, mean_square * largest.square())
+    exponent = (torch.log2(mean_square) / 2 + torch.log2(largest)).round()
+    scale = torch.where(exponent.isfinite(), torch.exp2(-exponent), one)
+    return Frame(kind, origin, scale, mean_square * (largest * scale).square())
+
+
+def prepare(rows: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
+    """Rows in their frame, and their squared length less its mean as a last column: (n, d + 1).
+
+    rows: (n, d), any floating-point dtype. dtype: float32 or float64, of the result.
+    A row that is not finite becomes NaN, one without a direction ends in infinity.
+    """
+    prepared = torch.empty(len(rows), rows.shape[1] + 1, dtype=dtype, device=rows.device)
+    shifted, square = prepared[:, :-1], prepared[:, -1:]
+    if frame.kind == "raw":
+        torch.sub(rows.detach().to(dtype), frame.origin.to(dtype), out=shifted)
+        shifted *= frame.scale.to(dtype)
+        lengths = None
+    else:
+        # In float64: nearly parallel rows differ in digits that float32 has not.
+        directed, lengths = _directed(rows.detach().double(), frame.kind)
+        torch.sub(directed, frame.origin, out=directed)
+        shifted.copy_(directed)
+    torch.linalg.vector_norm(shifted, dim=1, keepdim=True, out=square)
+    square.square_().sub_(frame.mean_square.to(dtype))
+    if lengths is not None:
+        square.masked_fill_(lengths == 0, math.inf)
+    return prepared
+
+
+def _directed(rows: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
+    """Rows divided by their length, for correlation less their own mean first; and that length.
+
+    rows: (n, d), float64. A row without a direction is zeros, and its length 0: (n, 1).
+    """
+    # By a power of two, so that no square is too large or too small.
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    rows = torch.ldexp(rows, -torch.frexp(largest).exponent)
+    if kind == "correlation":
+        constant = (rows == rows[:, :1]).all(dim=1, keepdim=True)
+        rows = (rows - rows.mean(dim=1, keepdim=True)).masked_fill_(constant, 0.0)
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / torch.where(lengths == 0, 1.0, lengths), lengths
+
+
+def first_faults(prepared: Tensor) -> Tensor:
+    """Numbers of the first row that is not finite, and of the first without a direction: (2,).
+
+    float64; infinity where there is none.
+    """
+    sums = prepared.sum(dim=1)
+    numbers = torch.arange(len(prepared), dtype=torch.float64, device=prepared.device)
+    cases = torch.stack([sums.isnan(), sums.isinf()])
+    return torch.where(cases, numbers, math.inf).amin(dim=1)
+
+
+def refuse_faults(name: str, kind: Kind, faults: Tensor) -> None:
+    """Raise ValueError that names the first row without a score, if there is one."""
+    not_finite, no_direction = faults.tolist()
+    if min(not_finite, no_direction) < math.inf:
+        is_finite = no_direction < not_finite and kind != "raw"
+        problem = NO_DIRECTION[kind] if is_finite else "not finite"
+        raise ValueError(f"{name}, row {int(min(not_finite, no_direction))}: {problem}")
+
+
+def product_dtype(features: Sequence[Tensor]) -> torch.dtype:
+    """float64 where any space has it, or rows are too few to be worth less; else float32."""
+    wide = any(x.dtype == torch.float64 for x in features)
+    return torch.float64 if wide or len(features[0]) <= _FRAME_ROWS else torch.float32
+
+
+def as_features(x: Array, y: Array) -> tuple[Tensor, Tensor]:
+    """Two feature spaces as floating-point tensors: (n, d1) and (n, d2), whole numbers as float64.
+
+    Raises ValueError if they are no matrices, differ in rows, or hold a NaN or an infinity.
+    """
+    spaces = [_as_tensor(x), _as_tensor(y)]
+    for name, space in zip("xy", spaces, strict=True):
+        if space.ndim != 2 or space.is_complex():
+            raise ValueError(f"{name}: want real (n, d), not {space.dtype} {tuple(space.shape)}")
+        finite = space.isfinite()
+        if not finite.all():
+            row = int(finite.all(dim=1).long().argmin())
+            column = int(finite[row].long().argmin())
+            raise ValueError(f"{name}, row {row}, column {column}: not finite")
+    if len(spaces[0]) != len(spaces[1]):
+        raise ValueError(
+            f"x has {len(spaces[0])} rows and y {len(spaces[1])}: want the same images"
+        )
+    first, second = (z if z.is_floating_point() else z.double() for z in spaces)
+    return first, second
+
+
+def _as_tensor(values: Array) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach()
+    # torch warns of read-only memory (a memory-mapped file) and refuses negative strides.
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))

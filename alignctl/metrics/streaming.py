@@ -1,0 +1,144 @@
+"""Closed-form scores of features that are read in chunks: one pass, and one for their errors."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from alignctl.metrics.closed_form import cancels, standard_error
+from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.forms import PairForms
+from alignctl.metrics.moments import Moments
+from alignctl.metrics.pair_sums import PairRows, Spread, influence
+from alignctl.metrics.products import Pair, prepared_chunks
+from alignctl.metrics.rows import Kind
+from alignctl.metrics.similarities import Bound, FromProducts, Ratio
+from alignctl.metrics.sources import CHUNK, Features, Processes, chunks_of, share_of
+
+Streamed = Ratio | Bound | FromProducts
+Key = tuple[Pair, Streamed]
+
+
+def streamed_estimates(
+    spaces: Sequence[Features],
+    pairs: Sequence[Pair],
+    similarities: Sequence[Streamed],
+    *,
+    names: Sequence[str],
+    device: torch.device,
+    processes: Processes,
+    with_errors: bool,
+    wide: bool = False,
+) -> dict[Key, Estimate]:
+    """Every similarity of every pair, the same on every process.
+
+    wide: multiply in float64 in any case; else where float32 has too few digits.
+
+    Raises ValueError that names the space, and the row, where a score does not exist.
+    """
+    chunks = _Chunks(spaces, processes, device)
+    kinds = tuple(dict.fromkeys(similarity.kind for similarity in similarities))
+    origins = Moments.origins_of([x.to(device) for x in chunks.first()], kinds)
+    ratios = [similarity for similarity in similarities if isinstance(similarity, Ratio)]
+
+    def measured(read: Iterable[list[Tensor]]) -> Moments:
+        mine = Moments.measure_all(read, pairs, origins, names, first_row=chunks.first_row)
+        return mine.with_tensors(processes.sum(mine.tensors()))
+
+    def measured_wide() -> Moments:
+        return measured([x.double() for x in chunk] for chunk in chunks)
+
+    moments = measured_wide() if wide else measured(chunks)
+    if any(cancels(moments.part(ratio.kind), ratio.statistic) for ratio in ratios):
+        moments = measured_wide()
+    found = {(pair, one): Estimate(_value(one, moments, pair))
+             for pair in pairs for one in similarities}  # fmt: skip
+    if with_errors and ratios:
+        found |= _with_errors(moments, chunks, pairs, ratios, processes)
+    return found
+
+
+class _Chunks:
+    """This process's rows, which can be read again."""
+
+    def __init__(
+        self, spaces: Sequence[Features], processes: Processes, device: torch.device
+    ) -> None:
+        self._spaces, self._processes, self._device = spaces, processes, device
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        return chunks_of(self._spaces, self._processes, self._device)
+
+    @property
+    def first_row(self) -> int:
+        """Of this process's share."""
+        return int(next(share_of(self._spaces[0].num_rows, self._processes)).start)
+
+    def first(self) -> list[Tensor]:
+        """The first rows of all, alike on every process."""
+        return [space.rows(slice(0, CHUNK // 8)) for space in self._spaces]
+
+
+def _value(similarity: Streamed, moments: Moments, pair: Pair) -> float:
+    part = moments.part(similarity.kind)
+    i, j = pair
+    if isinstance(similarity, Ratio):
+        return part.spread(similarity.statistic, i, j).score
+    if isinstance(similarity, Bound):
+        return similarity.value(moments.bounds(i, j))
+    part.pair_sums(i, j)  # names what has no score
+    return similarity.value(part.centred(i, j), part.centred(i, i), part.centred(j, j))
+
+
+def _with_errors(
+    moments: Moments,
+    chunks: Iterable[list[Tensor]],
+    pairs: Sequence[Pair],
+    ratios: Sequence[Ratio],
+    processes: Processes,
+) -> dict[Key, Estimate]:
+    keys: list[tuple[Pair, Ratio]] = [(pair, ratio) for pair in pairs for ratio in ratios]
+    spreads = {
+        (pair, ratio): moments.part(ratio.kind).spread(ratio.statistic, *pair)
+        for pair, ratio in keys
+    }
+    forms = _forms(moments, pairs, ratios)
+    squares = moments.zeros(len(keys))
+    for chunk in chunks:
+        for kind, form in forms.items():
+            for prepared in _prepared(moments, kind, chunk):
+                squares += _square_pulls(moments, form.rows(prepared), kind, spreads)
+    (squares,) = processes.sum([squares])
+    return {
+        key: Estimate(spreads[key].score, standard_error(square, moments.count))
+        for key, square in zip(keys, squares.tolist(), strict=True)
+    }
+
+
+def _forms(
+    moments: Moments, pairs: Sequence[Pair], ratios: Sequence[Ratio]
+) -> dict[Kind, PairForms]:
+    kinds = dict.fromkeys(ratio.kind for ratio in ratios)
+    return {kind: PairForms(moments.part(kind), pairs, moments.dtype) for kind in kinds}
+
+
+def _prepared(moments: Moments, kind: Kind, chunk: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    frames = moments.part(kind).frames
+    for _, prepared in prepared_chunks(chunk, frames, moments.dtype):
+        yield prepared
+
+
+def _square_pulls(
+    moments: Moments,
+    rows: Mapping[Pair, PairRows],
+    kind: Kind,
+    spreads: Mapping[tuple[Pair, Ratio], Spread],
+) -> Tensor:
+    """Sums of squared influences of some images, in the order of `spreads`; 0 for other kinds."""
+    part = moments.part(kind)
+    found = moments.zeros(len(spreads))
+    for index, (((i, j), ratio), spread) in enumerate(spreads.items()):
+        if ratio.kind == kind:
+            shares = [(rows[pair], part.pair_sums(*pair)) for pair in ((i, j), (i, i), (j, j))]
+            found[index] = influence(ratio.statistic, spread, *shares).square().sum()
+    return found

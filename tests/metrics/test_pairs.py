@@ -1,0 +1,317 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignctl.metrics import pairs
+from alignctl.metrics.pairs import balanced_groups, pair_rsa
+
+DISTANCES = ["cosine", "correlation", "sqeuclidean", "euclidean"]
+CORRELATIONS = ["pearson", "spearman", "kendall"]
+
+
+def make_spaces(seed=0, num_rows=14, d1=6, d2=4):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(num_rows, d1, generator=generator, dtype=torch.float64)
+    y = x @ torch.randn(d1, d2, generator=generator, dtype=torch.float64)
+    return x, y + torch.randn(num_rows, d2, generator=generator, dtype=torch.float64)
+
+
+def make_grid_spaces(seed=0, num_rows=14):
+    """Whole numbers: many distances are equal, and some rows."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 3, (num_rows, 3), generator=generator).double()
+    return x, x + torch.randint(0, 2, (num_rows, 3), generator=generator)
+
+
+def compare(x, y, distance="euclidean", correlation="pearson", max_pairs=10**6, seed=0):
+    return pair_rsa(
+        x, y, distance=distance, correlation=correlation, max_pairs=max_pairs, seed=seed
+    )
+
+
+def rotation(dim, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
+
+
+def naive_distance(a, b, distance):
+    a, b = (np.asarray(row, dtype=np.longdouble) for row in (a, b))
+    if distance == "correlation":
+        a, b = a - a.mean(), b - b.mean()
+    if distance in {"cosine", "correlation"}:
+        return 1 - (a @ b) / np.sqrt((a @ a) * (b @ b))
+    squared = ((a - b) ** 2).sum()
+    return squared if distance == "sqeuclidean" else np.sqrt(squared)
+
+
+def naive_pearson(a, b):
+    a, b = (np.asarray(v) - np.mean(v) for v in (a, b))
+    return (a @ b) / np.sqrt((a @ a) * (b @ b))
+
+
+def naive_ranks(values):
+    return [
+        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
+        for value in values
+    ]
+
+
+def naive_kendall(a, b):
+    """tau-b: concordant less discordant, over the root of the untied ones of either."""
+    couples = list(itertools.combinations(range(len(a)), 2))
+    signs_a, signs_b = ([np.sign(v[i] - v[j]) for i, j in couples] for v in (a, b))
+    untied = np.count_nonzero(signs_a) * np.count_nonzero(signs_b)
+    return sum(s * t for s, t in zip(signs_a, signs_b, strict=True)) / math.sqrt(untied)
+
+
+def naive_rsa(x, y, distance, correlation):
+    lower = [(i, j) for i in range(len(x)) for j in range(i)]
+    a, b = ([naive_distance(s[i], s[j], distance) for i, j in lower] for s in (x, y))
+    if correlation == "spearman":
+        a, b = naive_ranks(a), naive_ranks(b)
+    return float((naive_kendall if correlation == "kendall" else naive_pearson)(a, b))
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+def test_value_matches_its_definition(distance, correlation):
+    x, y = make_spaces()
+    expected = naive_rsa(x, y, distance, correlation)
+    assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("correlation", ["spearman", "kendall"])
+def test_equal_distances_are_ties(distance, correlation):
+    x, y = make_grid_spaces()
+    expected = naive_rsa(x, y, distance, correlation)
+    assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=1e-12)
+    shifted = compare(x + 1e6, y, distance, correlation)
+    assert shifted.value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_repeated_images_are_at_distance_zero_and_tied(distance):
+    # Seven images, each five times: any two copies of one pair are tied.
+    x, y = (space.repeat(5, 1) + 3 for space in make_spaces(num_rows=7, d1=37, d2=19))
+    first = [(i % 7, j % 7) for i in range(35) for j in range(i + 1, 35)]
+    a, b = (
+        [0 if i == j else float(naive_distance(s[min(i, j)], s[max(i, j)], distance))
+         for i, j in first]
+        for s in (x, y)
+    )  # fmt: skip
+    found = compare(x, y, distance, "kendall").value
+    assert found == pytest.approx(naive_kendall(a, b), abs=1e-12)
+
+
+def test_three_images_are_enough_and_two_are_not():
+    x, y = make_spaces(num_rows=3)
+    expected = naive_rsa(x, y, "euclidean", "pearson")
+    assert compare(x, y).value == pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match=r"^RSA needs at least 3 rows, not 2$"):
+        compare(x[:2], y[:2])
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+def test_euclidean_is_invariant_to_rotation_scaling_translation_and_order(
+    correlation, seed, scale, shift
+):
+    x, y = make_spaces(seed)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    moved = scale * (x @ rotation(6, seed)) + shift
+    expected = compare(x, y, correlation=correlation)
+    found = compare(moved[order], y[order], correlation=correlation)
+    assert found.value == pytest.approx(expected.value, abs=1e-9)
+    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000))
+def test_cosine_is_invariant_to_the_lengths_of_rows_and_correlation_to_their_means(seed):
+    x, y = make_spaces(seed)
+    generator = torch.Generator().manual_seed(seed)
+    lengths, means = torch.rand(2, len(x), 1, generator=generator, dtype=torch.float64) + 0.1
+    for distance, moved in (("cosine", x * lengths), ("correlation", x * lengths + means)):
+        expected = compare(x, y, distance).value
+        assert compare(moved, y, distance).value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_rows_far_from_the_origin_keep_their_digits(distance, correlation):
+    x, y = (space + 1e4 for space in make_spaces())
+    if distance == "correlation":  # which removes a common offset: give it one that varies
+        x = x + 1e4 * torch.arange(x.shape[1])
+    expected = naive_rsa(x, y, distance, correlation)
+    assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_narrow_features_are_compared_in_float64(dtype, distance):
+    x, y = (space.to(dtype) for space in make_spaces(num_rows=30))
+    expected = compare(x.double(), y.double(), distance, "spearman")
+    assert compare(x, y, distance, "spearman") == expected
+
+
+def test_features_may_be_mapped_from_a_file(tmp_path):
+    x, y = make_spaces(num_rows=30)
+    np.save(tmp_path / "x.npy", x.numpy())
+    mapped = torch.from_file(
+        str(tmp_path / "x.npy"), size=16 + x.numel(), dtype=torch.float64, shared=False
+    )[16:].reshape(x.shape)
+    assert compare(mapped, y) == compare(x, y)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("max_pairs", [10**6, 100])
+def test_blocks_change_nothing(monkeypatch, distance, max_pairs):
+    x, y = make_spaces(num_rows=31)
+    expected = compare(x, y, distance, max_pairs=max_pairs)
+    monkeypatch.setattr(pairs, "_BLOCK", 70)  # two columns of all rows, or one small group
+    found = compare(x, y, distance, max_pairs=max_pairs)
+    assert found.value == pytest.approx(expected.value, abs=1e-13)
+    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-10)
+
+
+@settings(deadline=None)
+@given(num_images=st.integers(3, 300), max_pairs=st.integers(1, 50_000), seed=st.integers(0, 9))
+def test_groups_are_balanced_and_within_the_limit(num_images, max_pairs, seed):
+    groups = balanced_groups(num_images, max_pairs, seed)
+    num_groups, size = groups.shape
+    assert len(np.unique(groups)) == groups.size
+    assert set(groups.ravel()) <= set(range(num_images))
+    assert num_images - groups.size < size
+    if num_images * (num_images - 1) // 2 <= max_pairs:
+        assert (num_groups, size) == (1, num_images)
+    elif size > 2:
+        assert num_groups * size * (size - 1) // 2 <= max_pairs
+
+
+def test_groups_are_drawn_by_the_seed_and_not_in_the_order_of_the_images():
+    first, again, other = (balanced_groups(1000, 5000, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    # Ten images spread over all 1000, not over neighbours or classes that come one after another.
+    assert np.ptp(first, axis=1).min() > 200
+
+
+def test_few_images_are_left_out_where_a_smaller_group_avoids_it():
+    # Groups of 2001 would leave out 1996 of these images.
+    assert balanced_groups(10_000, 10_000_000, 0).shape == (5, 2000)
+
+
+def test_sample_compares_the_pairs_within_its_groups():
+    x, y = make_spaces(num_rows=40)
+    groups = balanced_groups(40, 100, seed=3)
+    couples = [pair for group in groups for pair in itertools.combinations(group, 2)]
+    a, b = ([naive_distance(s[i], s[j], "euclidean") for i, j in couples] for s in (x, y))
+    found = compare(x, y, max_pairs=100, seed=3).value
+    assert found == pytest.approx(float(naive_pearson(a, b)), abs=1e-12)
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+def test_sample_is_a_function_of_its_seed_and_near_the_exact_value(correlation):
+    x, y = make_spaces(num_rows=400)
+    exact = compare(x, y, correlation=correlation)
+    first, again, other = (
+        compare(x, y, correlation=correlation, max_pairs=8000, seed=seed) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first.value != other.value
+    assert abs(first.value - exact.value) < 2 * first.standard_error
+    assert exact.standard_error < first.standard_error < 1.5 * exact.standard_error
+
+
+@pytest.mark.parametrize("make", [make_spaces, make_grid_spaces])
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+def test_standard_error_agrees_with_leaving_out_one_image_at_a_time(make, correlation):
+    x, y = make(num_rows=120)
+    kept = [[j for j in range(120) if j != i] for i in range(120)]
+    left_out = np.array([compare(x[k], y[k], correlation=correlation).value for k in kept])
+    jackknife = math.sqrt(119 * left_out.var())
+    found = compare(x, y, correlation=correlation).standard_error
+    assert found == pytest.approx(jackknife, rel=0.08)
+
+
+@pytest.mark.parametrize(
+    ("distance", "correlation", "num_rows", "max_pairs"),
+    [
+        ("euclidean", "pearson", 150, 10**6),
+        ("euclidean", "spearman", 150, 2000),
+        ("cosine", "pearson", 150, 2000),
+        ("cosine", "pearson", 600, 300),
+        ("cosine", "spearman", 150, 10**6),
+        ("cosine", "kendall", 150, 2000),
+    ],
+)
+def test_intervals_cover_the_value_of_the_source(distance, correlation, num_rows, max_pairs):
+    truth = compare(*make_spaces_of_source(0, 20_000), distance, correlation, 200_000).value
+    found = [
+        compare(*make_spaces_of_source(seed, num_rows), distance, correlation, max_pairs, seed)
+        for seed in range(1, 201)
+    ]
+    deviation = np.std([estimate.value for estimate in found])
+    ratio = np.mean([estimate.standard_error for estimate in found]) / deviation
+    assert 0.87 < ratio < 1.15
+    intervals = [estimate.interval(0.95) for estimate in found]
+    assert 0.90 < np.mean([low <= truth <= high for low, high in intervals]) < 0.985
+
+
+def make_spaces_of_source(seed, num_rows):
+    """Two noisy views of three factors."""
+    mixing = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    factors = torch.randn(num_rows, 3, generator=generator, dtype=torch.float64)
+    noise = torch.randn(2, num_rows, 6, generator=generator, dtype=torch.float64)
+    return list(factors @ mixing + 0.7 * noise + 0.3)
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+@pytest.mark.parametrize("max_pairs", [10**6, 60])
+def test_same_space_agrees_without_error(correlation, max_pairs):
+    x, _ = make_spaces(num_rows=25)
+    found = compare(x, x, correlation=correlation, max_pairs=max_pairs)
+    assert found.value == pytest.approx(1, abs=1e-14)
+    assert found.standard_error == pytest.approx(0, abs=1e-14)
+
+
+@pytest.mark.parametrize("max_pairs", [10**6, 30])
+def test_row_without_a_direction_is_named(max_pairs):
+    x, y = make_spaces(num_rows=20)
+    x[7], y[11] = 0, 0.1
+    with pytest.raises(ValueError, match=r"^x, row 7: all zeros, so it has no cosine$"):
+        compare(x, y, "cosine", max_pairs=max_pairs)
+    with pytest.raises(
+        ValueError, match=r"^y, row 11: constant, so it has no correlation distance$"
+    ):
+        compare(make_spaces(num_rows=20)[0], y, "correlation", max_pairs=max_pairs)
+    assert math.isfinite(compare(x, y, max_pairs=max_pairs).value)
+
+
+@pytest.mark.parametrize("width", [3, 10, 49, 1000])
+def test_constant_row_is_found_where_its_mean_is_rounded(width):
+    x, y = make_spaces(d2=width)
+    y[2] = 0.1
+    with pytest.raises(
+        ValueError, match=r"^y, row 2: constant, so it has no correlation distance$"
+    ):
+        compare(x, y, "correlation")
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+def test_distances_that_differ_by_rounding_are_equal(correlation):
+    _, y = make_spaces()
+    simplex = torch.eye(14, dtype=torch.float64) @ rotation(14, 0) + 0.1
+    with pytest.raises(ValueError, match=r"^x: all distances are equal$"):
+        compare(simplex, y, correlation=correlation)
+    parallel = y[:1] * torch.arange(1, 15)[:, None] / 3
+    with pytest.raises(ValueError, match=r"^y: all distances are equal$"):
+        compare(y, parallel, "cosine", correlation)
