@@ -1,25 +1,15 @@
 """What single images add to sums over all images: the second pass, for standard errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alignctl.metrics.pair_sums import PairRows
 from alignctl.metrics.precision import plain_float32
-from alignctl.metrics.products import CrossProducts, Pair
+from alignctl.metrics.products import CentredForm, CrossProducts, Pair
 
-_STRIP = 512  # columns of one piece of a self form: what is below the diagonal is counted twice
-
-
-@dataclass(frozen=True, eq=False)
-class _Form:
-    """The centred product of a pair of spaces, and their levers."""
-
-    cross: Tensor
-    lever_x: Tensor
-    lever_y: Tensor
+_STRIP = 512  # columns of one piece of a self form: what is below is counted by what is above
 
 
 class PairForms:
@@ -29,11 +19,16 @@ class PairForms:
         self._spaces = tuple(dict.fromkeys(i for pair in pairs for i in pair))
         self._means = {i: sums.mean(i).to(dtype) for i in self._spaces}
         self._forms = {
-            (i, j): _Form(
-                sums.centred(i, j).to(dtype), sums.lever(i, j).to(dtype), sums.lever(j, i).to(dtype)
-            )
-            for i, j in dict.fromkeys([*((i, i) for i in self._spaces), *pairs])
+            pair: self._form(sums.form(*pair), dtype, is_self=pair[0] == pair[1])
+            for pair in dict.fromkeys([*((i, i) for i in self._spaces), *pairs])
         }
+
+    @staticmethod
+    def _form(form: CentredForm, dtype: torch.dtype, *, is_self: bool) -> CentredForm:
+        cross = form.cross.to(dtype)
+        return CentredForm(
+            _upper(cross) if is_self else cross, form.lever_x.to(dtype), form.lever_y.to(dtype)
+        )
 
     @torch.no_grad()
     def rows(self, chunk: Sequence[Tensor]) -> dict[Pair, PairRows]:
@@ -60,14 +55,19 @@ def _bilinear(x: Tensor, matrix: Tensor, y: Tensor) -> Tensor:
     return _row_products(x @ matrix, y)
 
 
-def _quadratic(x: Tensor, matrix: Tensor) -> Tensor:
-    """x' M x of each row, M symmetric: (m,), float64; half the products, by M's upper triangle."""
+def _upper(matrix: Tensor) -> Tensor:
+    """U such that x' M x = x' U x for the symmetric M: its strips twice, nothing below them."""
+    doubled = matrix.clone()
+    for start in range(0, len(matrix), _STRIP):
+        doubled[start : start + _STRIP, start + _STRIP :] *= 2
+    return doubled
+
+
+def _quadratic(x: Tensor, upper: Tensor) -> Tensor:
+    """x' U x of each row, U of `_upper`: (m,), float64; takes half the products."""
     total = x.new_zeros(len(x), dtype=torch.float64)
     for start in range(0, x.shape[1], _STRIP):
-        stop = start + _STRIP
-        strip = x[:, start:stop]
-        piece = strip @ matrix[start:stop, start:]
-        piece[:, _STRIP:] *= 2
+        piece = x[:, start : start + _STRIP] @ upper[start : start + _STRIP, start:]
         total += _row_products(piece, x[:, start:])
     return total
 

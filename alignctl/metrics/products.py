@@ -23,7 +23,20 @@ from alignctl.metrics.rows import Frame, first_faults, prepare, product_dtype, r
 Pair = tuple[int, int]
 
 _CHUNK = 8192  # rows of one float32 product, before it is added to the float64 sums
+_SUMMED = 64  # rows that are added up before float64: their sum loses next to nothing
 _STRIP = 512  # columns of one piece of a self product: what is below the diagonal is mirrored
+
+
+@dataclass(frozen=True, eq=False)
+class CentredForm:
+    """The centred product of two spaces, x and y less their means, and their levers; float64."""
+
+    cross: Tensor
+    """X'Y: (d1, d2)."""
+    lever_x: Tensor
+    """Sum over images of |y|^2 x: (d1,)."""
+    lever_y: Tensor
+    """Sum over images of |x|^2 y: (d2,)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +116,14 @@ class CrossProducts:
         """
         return self._augmented(i, j)[:-1, :-1]
 
-    def lever(self, i: int, j: int) -> Tensor:
-        """Sum over images of |y - mean|^2 (x - mean), x of space i and y of space j: (d_i,)."""
-        return self._augmented(i, j)[:-1] @ self._lever(j)
+    def form(self, i: int, j: int) -> CentredForm:
+        """All that is needed to tell what single rows of spaces i and j add to the sums."""
+        augmented = self._augmented(i, j)
+        return CentredForm(
+            augmented[:-1, :-1],
+            augmented[:-1] @ self._lever(j),
+            self._lever(i) @ augmented[:, :-1],
+        )
 
     def pair_sums(self, i: int, j: int) -> PairSums:
         """All that the scores of spaces i and j need.
@@ -191,7 +209,7 @@ class GrowingProducts:
         with torch.no_grad(), plain_float32(features[0].device.type):
             for start, chunk in prepared_chunks(features, self._frames, dtype):
                 for i, rows in enumerate(chunk):
-                    self._totals[i] += rows.sum(dim=0, dtype=torch.float64)
+                    self._totals[i] += _column_sums(rows)
                     faults = first_faults(rows) + (self._first_row + self._count + start)
                     self._faults[i] = torch.minimum(self._faults[i], faults)
                 for (i, j), product in self._products.items():
@@ -222,17 +240,15 @@ def resolution_of(dtype: torch.dtype) -> float:
 
 
 def prepared_chunks(
-    features: Sequence[Tensor], frames: Sequence[Frame], dtype: torch.dtype
+    features: Sequence[Tensor],
+    frames: Sequence[Frame],
+    dtype: torch.dtype,
+    size: int = _CHUNK,
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """First row and prepared rows, a few thousand at a time."""
-    for start in range(0, len(features[0]), _CHUNK):
-        yield (
-            start,
-            [
-                prepare(x[start : start + _CHUNK], frame, dtype)
-                for x, frame in zip(features, frames, strict=True)
-            ],
-        )
+    """First row and prepared rows, at most `size` at a time."""
+    for start in range(0, len(features[0]), size):
+        part = slice(start, start + size)
+        yield start, [prepare(x[part], f, dtype) for x, f in zip(features, frames, strict=True)]
 
 
 def check_features(features: Sequence[Tensor], frames: Sequence[Frame]) -> None:
@@ -253,6 +269,13 @@ def check_features(features: Sequence[Tensor], frames: Sequence[Frame]) -> None:
             raise ValueError(
                 f"origins[{i}] has shape {tuple(frame.origin.shape)}, not ({x.shape[1]},)"
             )
+
+
+def _column_sums(rows: Tensor) -> Tensor:
+    """(d + 1,), float64: few rows in their own precision, then these sums in float64."""
+    whole = len(rows) // _SUMMED * _SUMMED
+    few = rows[:whole].view(-1, _SUMMED, rows.shape[1]).sum(dim=1)
+    return few.sum(dim=0, dtype=torch.float64) + rows[whole:].sum(dim=0, dtype=torch.float64)
 
 
 def _add_self_product(product: Tensor, rows: Tensor) -> None:

@@ -31,6 +31,7 @@ NO_DIRECTION: dict[Kind, str] = {
     "correlation": "constant, so it has no correlation distance",
 }
 _FRAME_ROWS = 1024  # enough to bring the origin near the mean
+_ROWS_IN_CACHE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +62,9 @@ def frame_of(rows: Tensor, kind: Kind = "raw") -> Frame:
     Its origin is exact where all rows are equal. Rows that are not finite, or have no direction,
     are left out: they are named when they are measured.
     """
-    some = rows[:: max(1, len(rows) // _FRAME_ROWS)].detach().double()
+    some = rows[:: max(1, len(rows) // _FRAME_ROWS)].detach().to(torch.float64, copy=True)
     if kind != "raw":
-        some, lengths = _directed(some, kind)
+        some, lengths = _directed(some, kind, rows.dtype)
         some = some[lengths.ravel() > 0]
     some = some[some.sum(dim=1).isfinite()]
     one = some.new_ones(())
@@ -92,10 +93,7 @@ def prepare(rows: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
         shifted *= frame.scale.to(dtype)
         lengths = None
     else:
-        # In float64: nearly parallel rows differ in digits that float32 has not.
-        directed, lengths = _directed(rows.detach().double(), frame.kind)
-        torch.sub(directed, frame.origin, out=directed)
-        shifted.copy_(directed)
+        lengths = _shift_directed(rows.detach(), frame, out=shifted)
     torch.linalg.vector_norm(shifted, dim=1, keepdim=True, out=square)
     square.square_().sub_(frame.mean_square.to(dtype))
     if lengths is not None:
@@ -103,19 +101,37 @@ def prepare(rows: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
     return prepared
 
 
-def _directed(rows: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
+def _shift_directed(rows: Tensor, frame: Frame, *, out: Tensor) -> Tensor:
+    """Write directed rows less the origin to `out`; return the lengths, (n, 1).
+
+    In float64: nearly parallel rows differ in digits that float32 has not. On the CPU a few rows at
+    a time, which stay in its cache.
+    """
+    size = _ROWS_IN_CACHE if rows.device.type == "cpu" else max(1, len(rows))
+    lengths = []
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        copied = rows[part].to(torch.float64, copy=True)
+        directed, length = _directed(copied, frame.kind, rows.dtype)
+        out[part] = directed.sub_(frame.origin)
+        lengths.append(length)
+    return torch.cat(lengths) if lengths else out.new_empty(0, 1)
+
+
+def _directed(rows: Tensor, kind: Kind, came_as: torch.dtype) -> tuple[Tensor, Tensor]:
     """Rows divided by their length, for correlation less their own mean first; and that length.
 
-    rows: (n, d), float64. A row without a direction is zeros, and its length 0: (n, 1).
+    rows: (n, d), float64, and may be overwritten. came_as: the dtype they had before.
+    A row without a direction is zeros, and its length 0: (n, 1).
     """
-    # By a power of two, so that no square is too large or too small.
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    rows = torch.ldexp(rows, -torch.frexp(largest).exponent)
+    if came_as == torch.float64:  # its squares may be too large or too small
+        largest = rows.abs().amax(dim=1, keepdim=True)
+        rows = torch.ldexp(rows, -torch.frexp(largest).exponent)
     if kind == "correlation":
         constant = (rows == rows[:, :1]).all(dim=1, keepdim=True)
         rows = (rows - rows.mean(dim=1, keepdim=True)).masked_fill_(constant, 0.0)
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / torch.where(lengths == 0, 1.0, lengths), lengths
+    return rows.div_(torch.where(lengths == 0, 1.0, lengths)), lengths
 
 
 def first_faults(prepared: Tensor) -> Tensor:
@@ -153,17 +169,22 @@ def as_features(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     for name, space in zip("xy", spaces, strict=True):
         if space.ndim != 2 or space.is_complex():
             raise ValueError(f"{name}: want real (n, d), not {space.dtype} {tuple(space.shape)}")
-        finite = space.isfinite()
-        if not finite.all():
-            row = int(finite.all(dim=1).long().argmin())
-            column = int(finite[row].long().argmin())
-            raise ValueError(f"{name}, row {row}, column {column}: not finite")
+        _refuse_not_finite(name, space)
     if len(spaces[0]) != len(spaces[1]):
         raise ValueError(
             f"x has {len(spaces[0])} rows and y {len(spaces[1])}: want the same images"
         )
     first, second = (z if z.is_floating_point() else z.double() for z in spaces)
     return first, second
+
+
+def _refuse_not_finite(name: str, space: Tensor) -> None:
+    for start in range(0, len(space), _FRAME_ROWS):
+        finite = space[start : start + _FRAME_ROWS].isfinite()
+        if not finite.all():
+            row = int(finite.all(dim=1).long().argmin())
+            column = int(finite[row].long().argmin())
+            raise ValueError(f"{name}, row {start + row}, column {column}: not finite")
 
 
 def _as_tensor(values: Array) -> Tensor:

@@ -15,6 +15,8 @@ from alignctl.metrics.rows import Kind
 from alignctl.metrics.similarities import Bound, FromProducts, Ratio
 from alignctl.metrics.sources import CHUNK, Features, Processes, chunks_of, share_of
 
+_ROWS_ON_CPU = 1024
+
 Streamed = Ratio | Bound | FromProducts
 Key = tuple[Pair, Streamed]
 
@@ -124,7 +126,9 @@ def _forms(
 
 def _prepared(moments: Moments, kind: Kind, chunk: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     frames = moments.part(kind).frames
-    for _, prepared in prepared_chunks(chunk, frames, moments.dtype):
+    # On the CPU few enough that what is made of them need not come from fresh memory each time.
+    size = _ROWS_ON_CPU if chunk[0].device.type == "cpu" else CHUNK
+    for _, prepared in prepared_chunks(chunk, frames, moments.dtype, size):
         yield prepared
 
 
