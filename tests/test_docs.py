@@ -1,15 +1,17 @@
 """What the documents promise exists: commands, options, studies, links, config keys."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from alignctl.cli import app
 from alignctl.config.load import find_config, load_study, study_names
+from alignctl.config.metrics import METRIC_NAMES, AnyMetric, parse_metric
 from alignctl.config.study import StudyConfig
 from alignctl.config.validation import models_at
 
@@ -95,3 +97,20 @@ def test_readme_test_command_is_what_ci_runs() -> None:
     readme, script = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
     assert "<!-- test command -->" in readme
     assert "<!-- test command -->" in script
+
+
+def test_metrics_page_describes_every_metric_and_option() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    for name in METRIC_NAMES:
+        assert f"`{name}`" in text
+    for model in get_args(AnyMetric):
+        for option in set(model.model_fields) - {"name", "seed"}:
+            assert f"`{option}" in text, option
+
+
+@pytest.mark.parametrize("line", [line for line in all_commands() if "--metric" in line])
+def test_documented_metrics_are_known(line: str) -> None:
+    words = shlex.split(line)
+    for option, metric in itertools.pairwise(words):
+        if option == "--metric":
+            parse_metric(metric)

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from alignctl.config.load import load_study
+from alignctl.config.metrics import USUAL_METRICS, parse_metrics
+from alignctl.metrics.comparison import Question, scores
+from alignctl.metrics.sources import InMemory
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data
 from alignctl.training.fingerprint import fingerprint
@@ -40,6 +43,24 @@ def test_training_steps_never_wait_for_the_device():
                 member.step(batch, learning_rate=0.1, clip_norm=1.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("dim", [8, 300], ids=["features", "gram"])
+def test_all_scores_are_those_of_the_cpu(dim: int):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, dim, generator=generator)
+    y = x @ torch.randn(dim, dim, generator=generator) / dim**0.5
+    question = Question(parse_metrics(USUAL_METRICS), permutations=9)
+    spaces = [InMemory(x), InMemory(y)]
+    found = {
+        device: scores(spaces, [(0, 1)], question, names=("x", "y"), device=torch.device(device))
+        for device in ("cpu", "cuda")
+    }
+    for ours, theirs in zip(found["cpu"][0, 1], found["cuda"][0, 1], strict=True):
+        assert theirs.value == pytest.approx(ours.value, abs=1e-6), ours.metric
+        assert theirs.p_value == ours.p_value
+        if ours.ci_low is not None:
+            assert theirs.ci_low == pytest.approx(ours.ci_low, abs=1e-6), ours.metric
 
 
 def test_a_study_runs_on_the_gpu(tmp_path: Path):

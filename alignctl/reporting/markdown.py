@@ -63,7 +63,7 @@ class _Writer:
         else:
             if main_metrics(rows["metric"]):
                 self._figure("alignment", figures.alignment_curves(rows))
-            self._text(*_alignment_tables(rows))
+            self._text(*_alignment_tables(rows), *_interval_table(rows))
         self._text("## Weight gap")
         gaps = main_rows(source.weight_gap)
         if gaps.empty:
@@ -129,6 +129,30 @@ def _alignment_tables(rows: pd.DataFrame) -> list[str]:
         title = f"Similarity of {space} to {reference}, {images:,} {split} images:"
         tables.append(f"{title}\n\n{_by_objective(part, 'epoch')}")
     return tables
+
+
+def _interval_table(rows: pd.DataFrame) -> list[str]:
+    """What is known of the last epoch's scores; nothing where no interval was measured."""
+    if "ci_low" not in rows or rows["ci_low"].isna().all():
+        return []
+    last = rows[(rows["epoch"] == rows["epoch"].max()) & rows["ci_low"].notna()]
+    header = ["split", "objective", "metric", "value", "low", "high", "confidence", "p"]
+    numbers = ["value", "ci_low", "ci_high"]
+    lines = [
+        [
+            row["split"],
+            row["objective"],
+            short_name(row["metric"]),
+            *(_cell(row[key]) for key in numbers),
+            f"{row['confidence']:g}",
+            _cell(row["p_value"]),
+        ]
+        for row in last.to_dict("records")
+    ]
+    if last["p_value"].isna().all():
+        header, lines = header[:-1], [line[:-1] for line in lines]
+    epoch = int(rows["epoch"].max())
+    return [f"Confidence intervals over images, epoch {epoch}:\n\n{markdown_table(header, lines)}"]
 
 
 def _sweep_tables(rows: pd.DataFrame, parameter: str) -> list[str]:

@@ -291,3 +291,26 @@ def test_a_report_is_replaced_when_written_again(tmp_path, make_source):
 def test_markdown_tables_have_a_header_and_a_line_of_dashes():
     text = markdown_table(["a", "b"], [["1", "2"], ["3", "4"]])
     assert text == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |"
+
+
+def test_intervals_of_the_last_epoch_have_a_table(tmp_path, make_source, tables):
+    source = make_source(tmp_path / "tiny")
+    path = source.path / "alignment" / "alignment.parquet"
+    rows = tables.similarities({"nscl": (1, 0.5, 0.25)}, {"nscl": (1, 0.75, 0.5)})
+    rows = rows.assign(ci_low=rows["value"] - 0.125, ci_high=rows["value"] + 0.125,
+                       confidence=0.9, p_value=None)  # fmt: skip
+    write_parquet(path, rows)
+    assert interval_table(tmp_path, source) == [
+        ["split", "objective", "metric", "value", "low", "high", "confidence"],
+        ["test", "nscl", "CKA", "0.2500", "0.1250", "0.3750", "0.9"],
+        ["test", "nscl", "RSA", "0.5000", "0.3750", "0.6250", "0.9"],
+    ]
+    write_parquet(path, rows.assign(p_value=0.05))
+    assert [line[-1] for line in interval_table(tmp_path, source)] == ["p", "0.0500", "0.0500"]
+    write_parquet(path, rows.assign(ci_low=None, ci_high=None))
+    assert interval_table(tmp_path, source)[0][0] == "epoch", "no table of what is not there"
+
+
+def interval_table(folder, source):
+    text = write_report([read_source(source.path)], folder).report.read_text()
+    return tables_in(text)[1] if "Confidence intervals" in text else tables_in(text)[0]
