@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alignctl.analysis.feature_files import CheckedFeatures
-from alignctl.analysis.feature_store import stored_features
+from alignctl.analysis.feature_store import are_kept, stored_features
 from alignctl.analysis.features import features
 from alignctl.analysis.models import common_epochs, load_network
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
@@ -49,7 +49,7 @@ class AlignmentRow:
     ci_low: float | None
     ci_high: float | None
     confidence: float | None
-    """Of the interval, where it was asked for."""
+    """Of the interval, where there is one."""
     p_value: float | None
     permutations: int
     """Shuffles behind the p-value."""
@@ -97,8 +97,7 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
         except ValueError as error:
             raise AlignctlError(f"epoch {epoch}, {split}, {job.representation}: {error}") from error
         if context.is_first:
-            table = _merge(table, rows)
-            _write(run, job, table)
+            _write(run, job, _merge(read_table(run), rows))
     context.report("evaluate", done=len(todo), total=len(todo))
     return len(todo)
 
@@ -111,7 +110,6 @@ class _Models:
     ) -> None:
         self.epoch = epoch
         self.files = [checkpoint_file(run, name, epoch) for name in job.names]
-        self.folder = run.features / f"epoch_{epoch:04d}"
         self._context, self._run, self._job = context, run, job
 
     @cached_property
@@ -132,7 +130,7 @@ def _evaluate_one(
     indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
     stored = stored_features(
         context,
-        models.folder / f"{split}_{job.representation}",
+        _features_folder(job, models.epoch, split),
         models.files,
         num_images=len(images),
         compute=lambda part: models.features(images[part]),
@@ -164,7 +162,7 @@ def _row(
         representation=job.representation,
         reference=pair[0],
         objective=pair[1],
-        confidence=job.question.confidence,
+        confidence=None if score.ci_low is None else job.question.confidence,
         permutations=job.question.permutations,
         **asdict(score),
     )
@@ -181,12 +179,18 @@ def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[t
         for epoch in found
         if job.epochs is None or epoch in job.epochs
         for split in job.splits
-        if not all(
+        if (job.keep_features and not are_kept(_features_folder(job, epoch, split)))
+        or not all(
             any((epoch, split, *pair, name) in there for name in names_of(metric))
             for pair in job.pairs
             for metric in job.question.metrics
         )
     ]
+
+
+def _features_folder(job: AlignmentJob, epoch: int, split: str) -> Path:
+    features = RunDirectory(job.run).features
+    return features / f"epoch_{epoch:04d}" / f"{split}_{job.representation}"
 
 
 def names_of(metric: AnyMetric) -> set[str]:
@@ -198,7 +202,8 @@ def _answered(table: pd.DataFrame, question: Question) -> set[tuple[Any, ...]]:
     """The rows with the confidence and at least the shuffles that are asked for."""
     rows = table[table["permutations"] >= question.permutations]
     if question.confidence is not None:
-        rows = rows[rows["confidence"] == question.confidence]
+        # A metric that has no interval has none with another confidence either.
+        rows = rows[(rows["confidence"] == question.confidence) | rows["confidence"].isna()]
     keys = ["epoch", "split", "reference", "objective", "metric"]
     return set(rows[keys].itertuples(index=False, name=None))
 
@@ -207,9 +212,7 @@ def read_table(run: RunDirectory) -> pd.DataFrame:
     """All alignment rows of a run; empty, with its columns, before the first evaluation."""
     table = read_parquet(run.alignment_table)
     columns = [field.name for field in fields(AlignmentRow)]
-    if set(columns) - set(table.columns):  # none yet, or of a time before intervals
-        return pd.DataFrame(columns=columns)
-    return table
+    return table.reindex(columns=columns)  # a table of an older version lacks some
 
 
 def select(table: pd.DataFrame, **values: str) -> pd.DataFrame:

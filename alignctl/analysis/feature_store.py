@@ -46,7 +46,8 @@ def stored_features(
     names = [f"{path.parent.name}.npy" for path in checkpoints]
     (there,) = set(context.gather(_holds(folder, about, [folder / name for name in names])))
     passing = not there and not keep
-    place = folder.with_name(f".{folder.name}") if passing else folder
+    # The parent is the same for all processes of this evaluation, and another for others.
+    place = folder.with_name(f".{folder.name}.{os.getppid()}") if passing else folder
     files = [place / name for name in names]
     try:
         if not there:
@@ -57,6 +58,11 @@ def stored_features(
     finally:
         if passing and context.is_first:
             _remove(place)
+
+
+def are_kept(folder: Path) -> bool:
+    """Whether features were kept in this folder, of whichever checkpoints."""
+    return (folder / _ABOUT).is_file()
 
 
 def _holds(folder: Path, about: dict[str, Any], files: Sequence[Path]) -> bool:

@@ -15,6 +15,8 @@ class ComparePlan:
     a: str
     b: str
     metrics: tuple[AnyMetric, ...]
+    chosen: bool
+    """Whether the metrics were asked for, and are not the usual ones."""
     confidence: float
     permutations: int
     device: DeviceType | None
@@ -57,7 +59,15 @@ def plan(
     """The comparison asked for; ConfigError where an option is wrong."""
     check_confidence(confidence, permutations)
     chosen = parse_metrics(metrics or USUAL_METRICS)
-    return ComparePlan(a, b, chosen, confidence, permutations, parse_device(device))
+    return ComparePlan(
+        a=a,
+        b=b,
+        metrics=chosen,
+        chosen=bool(metrics),
+        confidence=confidence,
+        permutations=permutations,
+        device=parse_device(device),
+    )
 
 
 def check_confidence(confidence: float, permutations: int) -> None:
@@ -93,7 +103,8 @@ def run(plan: ComparePlan) -> CompareResult:
             device=torch.device(device),
         )
     except ValueError as error:
-        raise AlignctlError(str(error)) from error
+        hint = "" if plan.chosen else "; choose among the metrics with --metric"
+        raise AlignctlError(f"{error}{hint}") from error
     return CompareResult(
         a=a.name,
         b=b.name,

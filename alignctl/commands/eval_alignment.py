@@ -20,7 +20,7 @@ from alignctl.config.metrics import (
 from alignctl.config.validation import unknown
 from alignctl.console import CountView
 from alignctl.engine.placement import DeviceType, available_cores, parse_device, parse_nproc
-from alignctl.errors import ConfigError
+from alignctl.errors import AlignctlError, ConfigError
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import find, saved_epochs
 
@@ -139,7 +139,9 @@ def _pairs(
         raise ConfigError("--all-pairs and --reference: choose one")
     if len(names) < 2:
         raise ConfigError(f"{where}: has one objective, '{names[0]}'; comparing takes two")
-    return tuple(itertools.combinations(names, 2))
+    # cl first, so that it is the reference of all its pairs, as tables and reports have it
+    ordered = sorted(names, key=lambda name: name != EvalOptions.reference)
+    return tuple(itertools.combinations(ordered, 2))
 
 
 def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, ...]:
@@ -222,12 +224,18 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         )
         with CountView(json_output=json_output) as view:
             launch(evaluate, job, plan=processes, events_file=plan.run.events_file, listener=view)
+    rows = _rows(plan)
+    if not rows:
+        raise AlignctlError(
+            f"{plan.run.alignment_table}: lacks what was evaluated; "
+            "is another evaluation of this run at work?"
+        )
     return EvalResult(
         run=str(plan.run.path),
         representation=options.representation,
         confidence=options.confidence,
         evaluated=len(todo),
-        rows=_rows(plan),
+        rows=rows,
     )
 
 

@@ -10,7 +10,7 @@ from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line
-from alignctl.engine.placement import parse_nproc
+from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError
 from alignctl.runs.directory import RUNS
 from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
@@ -150,10 +150,18 @@ def _run_one(
     )
     pretrain.run(training, json_output=json_output)
     options = eval_alignment.EvalOptions(
-        reference=plan.reference, representation=REPRESENTATION, nproc="auto"
+        reference=plan.reference,
+        representation=REPRESENTATION,
+        nproc=_nproc_for_evaluation(plan.nproc),
     )
     evaluation = eval_alignment.plan(str(directory.path), options)
     eval_alignment.run(evaluation, json_output=json_output)
+
+
+def _nproc_for_evaluation(nproc: str) -> str:
+    """As for training, where more processes may be asked for than there are cores."""
+    asked = parse_nproc(nproc)
+    return nproc if asked is None or asked <= available_cores() else "auto"
 
 
 def _say(text: str, *, json_output: bool) -> None:

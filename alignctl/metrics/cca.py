@@ -52,7 +52,7 @@ def _principal(product: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """Sums of squares along the principal directions, largest first, and these: (p,), (d, p)."""
     sizes, axes = (part.flip(-1) for part in torch.linalg.eigh(product))
     if not sizes[0] > 0:
-        raise ValueError(f"{name} is constant")
+        raise ValueError(f"{name}: every row is the same")
     kept = sizes > len(sizes) * torch.finfo(sizes.dtype).eps * sizes[0]
     return sizes[kept], axes[:, kept]
 

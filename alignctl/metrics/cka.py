@@ -1,6 +1,7 @@
 """Centred kernel alignment: do two feature spaces tell the same images apart?"""
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -30,7 +31,7 @@ def rbf_cka(x: Array, y: Array, bandwidth: float = 1.0, debiased: bool = False) 
     """CKA with the Gaussian kernel of width bandwidth times the median distance: in [0, 1].
 
     As `linear_cka`, but O(n^2 d) time, in blocks of rows, in float64; debiased may be negative.
-    Raises ValueError also if half of all rows are equal.
+    Raises ValueError also if half of all pairs of rows are equal.
     Source: Kornblith et al. 2019, section 4.
     """
     return rbf_estimate(x, y, bandwidth, debiased).value
@@ -74,7 +75,8 @@ def minibatch_estimate(x: Array, y: Array, batch_size: int) -> Estimate:
             gram.pair_rows(*pair).sums().value("debiased") for pair in ((a, b), (a, a), (b, b))
         ]
         terms.append(values)
-    return _ratio_of_means(torch.tensor(terms, dtype=torch.float64))
+    estimate = _ratio_of_means(torch.tensor(terms, dtype=torch.float64))
+    return replace(estimate, num_images=len(terms) * batch_size)
 
 
 def _ratio_of_means(terms: torch.Tensor) -> Estimate:

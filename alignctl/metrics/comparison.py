@@ -136,7 +136,9 @@ class _Survey:
     def _is_streamed(self, similarity: Similarity) -> bool:
         if isinstance(similarity, Ratio | Bound):
             return not self._takes_gram
-        return isinstance(similarity, FromProducts)
+        if isinstance(similarity, FromProducts):
+            return not (self._takes_gram and similarity.is_rotation_invariant)
+        return False
 
     def streamed(self) -> dict[Key, Estimate]:
         """What follows from sums over images: every process reads its share of the rows."""
@@ -216,8 +218,9 @@ class _Survey:
         try:
             if isinstance(similarity, FromFeatures):
                 return similarity.value(x, y)
-            assert not isinstance(similarity, FromProducts)  # these are streamed
             kernels = linear_kernels(x, y, similarity.kind)
+            if isinstance(similarity, FromProducts):
+                return Estimate(similarity.from_kernels(*kernels))
             if isinstance(similarity, Ratio):
                 with_error = self._question.confidence is not None
                 return from_kernels(*kernels, similarity.statistic, with_error=with_error)
@@ -250,6 +253,8 @@ class _Survey:
         low, high = None, None
         if self._question.confidence is not None and estimate.standard_error is not None:
             low, high = estimate.interval(self._question.confidence)
-        num_images = self._num_images if sampled is None else len(sampled)
+        num_images = estimate.num_images
+        if num_images is None:
+            num_images = self._num_images if sampled is None else len(sampled)
         identifier = metric.identifier(self._num_images)
         return Score(identifier, estimate.value, low, high, p_value, num_images, form)

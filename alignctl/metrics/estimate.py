@@ -12,6 +12,8 @@ class Estimate:
     value: float
     standard_error: float | None = None
     """Of sampling other images from the same source; None where it is not known."""
+    num_images: int | None = None
+    """How many of the images took part; None for all."""
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """The normal confidence interval; (nan, nan) where the standard error is not known.

@@ -47,7 +47,7 @@ def linear_kernel(
 def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> CentredKernel:
     """exp(-|x_i - x_j|^2 / (2 sigma^2)), sigma = bandwidth times the median distance, in float64.
 
-    features: (n, d). Raises ValueError if the median distance is 0: half of all rows are equal.
+    features: (n, d). Raises ValueError if the median distance is 0: half of all pairs are equal.
     Source: Kornblith et al. 2019, section 4; Gretton et al. 2012 for the median.
     """
     rows = prepare(features, frame_of(features), torch.float64)[:, :-1]
@@ -59,6 +59,13 @@ def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> Cen
         return _kernel_rows(rows, part, scale) - means[part, None] - means + grand
 
     return CentredKernel(len(rows), 1 - 2 * means + grand, block)
+
+
+def factor(kernel: CentredKernel) -> Tensor:
+    """Rows with these inner products: (n, n), float64; those of the features, rotated."""
+    sizes, axes = torch.linalg.eigh(kernel.block(slice(None)))
+    rows: Tensor = axes * sizes.clamp(min=0).sqrt()  # what is below 0 is rounding
+    return rows
 
 
 def pair_rows(x: CentredKernel, y: CentredKernel) -> PairRows:

@@ -78,13 +78,14 @@ class Moments:
         names: Sequence[str] = (),
         *,
         first_row: int = 0,
+        dtype: torch.dtype | None = None,
     ) -> "Moments":
         """The moments of many chunks, added up in place: see `measure`.
 
-        first_row: what errors call the first of them.
+        first_row: what errors call the first of them. dtype: to multiply in, float32 or float64.
         """
         growing = {
-            kind: GrowingProducts(pairs, frames, names, first_row=first_row)
+            kind: GrowingProducts(pairs, frames, names, first_row=first_row, dtype=dtype)
             for kind, frames in origins.frames.items()
         }
         for features in chunks:

@@ -41,15 +41,19 @@ def pair_rsa(
     that fill no group. Memory: O(number of pairs), and the rows of one group.
     The standard error is that of drawing other images, and other pairs where they are sampled: the
     infinitesimal jackknife. It is 0 for a space and itself, and some percent low for n < 100.
-    Raises ValueError for n < 3, a row without a direction, or a space whose distances are equal.
+    Raises ValueError for n < 3, fewer pairs than n / 2, a row without a direction, or a space whose
+    distances are equal.
     Source: Kriegeskorte et al. 2008; variance of sums over pairs as in Aronow et al. 2015.
     """
     if len(x) < 3:
         raise ValueError(f"RSA needs at least 3 rows, not {len(x)}")
+    if 2 * max_pairs < len(x):
+        raise ValueError(f"pairs={max_pairs} is less than half of {len(x)} images")
     groups = balanced_groups(len(x), max_pairs, seed)
     a, b = (_distances(space, name, groups, distance) for name, space in (("x", x), ("y", y)))
     value, influence = _CORRELATIONS[correlation](a, b)
-    return Estimate(value, _standard_error(influence.reshape(len(groups), -1), groups.shape[1]))
+    error = _standard_error(influence.reshape(len(groups), -1), groups.shape[1])
+    return Estimate(value, error, num_images=groups.size)
 
 
 def balanced_groups(num_images: int, max_pairs: int, seed: int) -> Ints:

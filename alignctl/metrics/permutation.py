@@ -11,9 +11,8 @@ from alignctl.metrics.pair_sums import PairSums, Statistic
 from alignctl.metrics.precision import plain_float32
 from alignctl.metrics.products import resolution_of
 from alignctl.metrics.rows import Kind, frame_of, prepare, product_dtype
+from alignctl.metrics.sources import CHUNK
 from alignctl.randomness import uniforms
-
-_CHUNK = 8192
 
 
 def permutations(num_images: int, numbers: Sequence[int], *, seed: int) -> Iterator[Tensor]:
@@ -71,8 +70,8 @@ def _product_sums(x: Tensor, y: Tensor, kind: Kind) -> Callable[[Tensor], PairSu
         order = order.to(a.device)
         cross = a.new_zeros(a.shape[1], b.shape[1], dtype=torch.float64)
         with plain_float32(a.device.type):
-            for start in range(0, len(a), _CHUNK):
-                part = slice(start, start + _CHUNK)
+            for start in range(0, len(a), CHUNK):
+                part = slice(start, start + CHUNK)
                 cross += a[part].T @ b[order[part]]
         return _pair_sums(cross.square().sum(), e, f, order)
 

@@ -22,5 +22,5 @@ def procrustes(cross: Tensor, self_x: Tensor, self_y: Tensor) -> float:
 def _norm(product: Tensor, name: str) -> float:
     square = float(product.trace())
     if not square > 0:
-        raise ValueError(f"{name} is constant")
+        raise ValueError(f"{name}: every row is the same")
     return math.sqrt(square)

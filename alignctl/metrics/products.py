@@ -19,10 +19,10 @@ from torch import Tensor
 from alignctl.metrics.pair_sums import PairSums, Spread, Statistic, refuse_few_rows, spread_of
 from alignctl.metrics.precision import plain_float32
 from alignctl.metrics.rows import Frame, first_faults, prepare, product_dtype, refuse_faults
+from alignctl.metrics.sources import CHUNK
 
 Pair = tuple[int, int]
 
-_CHUNK = 8192  # rows of one float32 product, before it is added to the float64 sums
 _SUMMED = 64  # rows that are added up before float64: their sum loses next to nothing
 _STRIP = 512  # columns of one piece of a self product: what is below the diagonal is mirrored
 
@@ -188,11 +188,12 @@ class GrowingProducts:
         names: Sequence[str] = (),
         *,
         first_row: int = 0,
+        dtype: torch.dtype | None = None,
     ) -> None:
         spaces = range(len(frames))
         self._frames = tuple(frames)
         self._names = tuple(names) or tuple(f"features[{i}]" for i in spaces)
-        self._count, self._first_row = 0, first_row
+        self._count, self._first_row, self._dtype = 0, first_row, dtype
         self._resolution = resolution_of(torch.float64)
         self._totals = [frame.origin.new_zeros(len(frame.origin) + 1) for frame in frames]
         self._faults = frames[0].origin.new_full((len(frames), 2), math.inf)
@@ -204,7 +205,7 @@ class GrowingProducts:
     def add(self, features: Sequence[Tensor]) -> None:
         """Add M of (n, d_i): see `CrossProducts.measure`."""
         check_features(features, self._frames)
-        dtype = product_dtype(features)
+        dtype = self._dtype or product_dtype(features)
         self._resolution = max(self._resolution, resolution_of(dtype))
         with torch.no_grad(), plain_float32(features[0].device.type):
             for start, chunk in prepared_chunks(features, self._frames, dtype):
@@ -243,7 +244,7 @@ def prepared_chunks(
     features: Sequence[Tensor],
     frames: Sequence[Frame],
     dtype: torch.dtype,
-    size: int = _CHUNK,
+    size: int = CHUNK,
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """First row and prepared rows, at most `size` at a time."""
     for start in range(0, len(features[0]), size):

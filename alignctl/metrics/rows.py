@@ -154,10 +154,14 @@ def refuse_faults(name: str, kind: Kind, faults: Tensor) -> None:
         raise ValueError(f"{name}, row {int(min(not_finite, no_direction))}: {problem}")
 
 
-def product_dtype(features: Sequence[Tensor]) -> torch.dtype:
-    """float64 where any space has it, or rows are too few to be worth less; else float32."""
+def product_dtype(features: Sequence[Tensor], num_rows: int | None = None) -> torch.dtype:
+    """float64 where any space has it, or rows are too few to be worth less; else float32.
+
+    num_rows: of the whole data set, where the features are some of it.
+    """
+    few = (len(features[0]) if num_rows is None else num_rows) <= _FRAME_ROWS
     wide = any(x.dtype == torch.float64 for x in features)
-    return torch.float64 if wide or len(features[0]) <= _FRAME_ROWS else torch.float32
+    return torch.float64 if wide or few else torch.float32
 
 
 def as_features(x: Array, y: Array) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from alignctl.metrics.bounds import AlignmentBounds, bounds_from
 from alignctl.metrics.cca import pwcca, svcca
 from alignctl.metrics.cka import minibatch_estimate, rbf_estimate
 from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.gram import CentredKernel, pair_rows
+from alignctl.metrics.gram import CentredKernel, factor, pair_rows
 from alignctl.metrics.neighbours import knn_overlap
 from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.pairs import pair_rsa
@@ -52,7 +52,14 @@ class FromProducts:
     """A function of the centred products X'Y, X'X and Y'Y: (d1, d2), (d1, d1), (d2, d2)."""
 
     value: Callable[[Tensor, Tensor, Tensor], float]
+    is_rotation_invariant: bool
+    """Whether n x n matrices suffice: other rows with the same inner products do as well."""
     kind: Kind = "raw"
+
+    def from_kernels(self, x: CentredKernel, y: CentredKernel) -> float:
+        """The same from two kernel matrices; ValueError if a space is constant."""
+        a, b = factor(x), factor(y)
+        return self.value(a.T @ b, a.T @ a, b.T @ b)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,9 @@ def _knn(config: KnnConfig) -> Similarity:
 
 
 def _svcca(config: SvccaConfig) -> Similarity:
-    return FromProducts(lambda *products: svcca(*products, variance=config.variance))
+    return FromProducts(
+        lambda *products: svcca(*products, variance=config.variance), is_rotation_invariant=True
+    )
 
 
 METRICS: dict[str, Callable[..., Similarity]] = {
@@ -111,10 +120,10 @@ METRICS: dict[str, Callable[..., Similarity]] = {
     "rsa": _rsa,
     "cka_lower_bound": lambda config: Bound(lambda bounds: bounds.cka_at_least),
     "rsa_lower_bound": lambda config: Bound(lambda bounds: bounds.rsa_at_least),
-    "procrustes": lambda config: FromProducts(procrustes),
+    "procrustes": lambda config: FromProducts(procrustes, is_rotation_invariant=True),
     "knn": _knn,
     "svcca": _svcca,
-    "pwcca": lambda config: FromProducts(pwcca),
+    "pwcca": lambda config: FromProducts(pwcca, is_rotation_invariant=False),
 }
 
 

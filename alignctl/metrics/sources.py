@@ -12,7 +12,8 @@ from alignctl.randomness import uniforms
 
 T = TypeVar("T")
 
-CHUNK = 8192  # rows in memory at a time, of every space
+# Rows in memory at a time, of every space, and of one float32 product.
+CHUNK = 8192
 
 
 class Features(Protocol):

@@ -11,7 +11,7 @@ from alignctl.metrics.forms import PairForms
 from alignctl.metrics.moments import Moments
 from alignctl.metrics.pair_sums import PairRows, Spread, influence
 from alignctl.metrics.products import Pair, prepared_chunks
-from alignctl.metrics.rows import Kind
+from alignctl.metrics.rows import Kind, product_dtype
 from alignctl.metrics.similarities import Bound, FromProducts, Ratio
 from alignctl.metrics.sources import CHUNK, Features, Processes, chunks_of, share_of
 
@@ -40,19 +40,21 @@ def streamed_estimates(
     """
     chunks = _Chunks(spaces, processes, device)
     kinds = tuple(dict.fromkeys(similarity.kind for similarity in similarities))
-    origins = Moments.origins_of([x.to(device) for x in chunks.first()], kinds)
+    first = [x.to(device) for x in chunks.first()]
+    origins = Moments.origins_of(first, kinds)
     ratios = [similarity for similarity in similarities if isinstance(similarity, Ratio)]
 
-    def measured(read: Iterable[list[Tensor]]) -> Moments:
-        mine = Moments.measure_all(read, pairs, origins, names, first_row=chunks.first_row)
+    def measured(dtype: torch.dtype) -> Moments:
+        read = ([x.to(torch.promote_types(x.dtype, dtype)) for x in chunk] for chunk in chunks)
+        mine = Moments.measure_all(
+            read, pairs, origins, names, first_row=chunks.first_row, dtype=dtype
+        )
         return mine.with_tensors(processes.sum(mine.tensors()))
 
-    def measured_wide() -> Moments:
-        return measured([x.double() for x in chunk] for chunk in chunks)
-
-    moments = measured_wide() if wide else measured(chunks)
+    dtype = torch.float64 if wide else product_dtype(first, spaces[0].num_rows)
+    moments = measured(dtype)
     if any(cancels(moments.part(ratio.kind), ratio.statistic) for ratio in ratios):
-        moments = measured_wide()
+        moments = measured(torch.float64)
     found = {(pair, one): Estimate(_value(one, moments, pair))
              for pair in pairs for one in similarities}  # fmt: skip
     if with_errors and ratios:

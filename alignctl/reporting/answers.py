@@ -52,7 +52,7 @@ def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
     reference = str(last["reference"].iloc[0])
     metrics = main_metrics(last["metric"])
     if not metrics:
-        return "Neither CKA nor RSA was measured: run `alignctl eval-alignment`."
+        return "Linear CKA and RSA on cosines were not measured: run `alignctl eval-alignment`."
     rankings = [found for metric in metrics if (found := ranking(last, study, metric))]
     if not rankings:
         return f"No supervised objective was compared with {reference.upper()}."

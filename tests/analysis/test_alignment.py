@@ -133,7 +133,8 @@ def test_intervals_and_p_values_are_those_of_the_features(evaluated, measured):
         there = {key: value for key, value in wanted.items() if value is not None}
         assert len(there) >= 3 * len(OTHERS) * 3
         assert {key: found[key] for key in there} == pytest.approx(there, abs=1e-4)
-    assert set(table["confidence"]) == {CONFIDENCE}
+    assert set(table["confidence"].dropna()) == {CONFIDENCE}
+    assert (table["confidence"].isna() == table["ci_low"].isna()).all()
     assert set(table["permutations"]) == {SHUFFLES}
 
 
@@ -277,11 +278,11 @@ def test_what_the_table_does_not_answer_is_evaluated_again(
 
 
 def test_a_sampled_metric_is_answered_by_its_sample(run, one_process):
-    asked = {**SOME, "metrics": ("knn k=3 images=20", "rsa correlation=kendall pairs=40")}
+    asked = {**SOME, "metrics": ("knn k=3 images=20", "rsa correlation=kendall pairs=60")}
     assert evaluate(one_process, job(run, **asked)) == 2
     assert set(read_table(run)["metric"]) == {
         "knn k=3 distance=cosine images=20 seed=0",
-        "rsa distance=cosine correlation=kendall pairs=40 seed=0",
+        "rsa distance=cosine correlation=kendall pairs=60 seed=0",
     }
     assert evaluate(one_process, job(run, **asked)) == 0
     other = [f"{metric} seed=1" for metric in asked["metrics"]]
@@ -360,19 +361,31 @@ def test_kept_features_serve_a_later_question(run, one_process, monkeypatch):
     assert {path: path.read_bytes() for path in run.features.rglob("*") if path.is_file()} == kept
 
 
+def test_features_are_kept_on_demand_though_the_scores_are_there(run, one_process):
+    evaluate(one_process, job(run, **SOME))
+    before = read_table(run)
+    assert evaluate(one_process, job(run, **SOME, keep_features=True)) == 2
+    assert len(list(run.features.rglob("*.npy"))) == 2 * len(job(run, **SOME).names)
+    assert evaluate(one_process, job(run, **SOME, keep_features=True)) == 0
+    pd.testing.assert_frame_equal(read_table(run), before)
+
+
 def test_features_that_are_not_kept_leave_nothing(run, one_process):
     evaluate(one_process, job(run, **SOME))
     assert not run.features.exists()
 
 
-def test_a_table_of_a_time_before_intervals_is_made_again(run, one_process):
+def test_a_table_of_a_time_before_intervals_is_kept_and_made_anew(run, one_process):
     evaluate(one_process, job(run, **SOME))
     new = read_table(run)
     old = new.drop(columns=["ci_low", "ci_high", "confidence", "p_value", "permutations", "form"])
     old.assign(metric="cka", value=0.5).to_parquet(run.alignment_table)
-    assert read_table(run).empty
+    assert len(read_table(run)) == len(new)
     assert evaluate(one_process, job(run, **SOME)) == 2
-    pd.testing.assert_frame_equal(read_table(run), new)
+    table = read_table(run)
+    assert set(table.loc[table["metric"] == "cka", "value"]) == {0.5}
+    again = table[table["metric"] != "cka"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(again, new, check_dtype=False)
 
 
 def test_a_run_without_common_weights_is_an_error(run, one_process):

@@ -337,3 +337,11 @@ def test_features_that_have_no_score_are_one_line_and_exit_code_1(call, run):
     message = "error: epoch 2, test, h: ce, row 7: all zeros, so it has no cosine\n"
     assert ended.stderr == message
     assert set(pd.read_parquet(run.alignment_table)["metric"]) == set(USUAL)
+
+
+def test_cl_is_the_reference_of_all_its_pairs_wherever_the_study_lists_it(
+    make_run, make_study, tmp_path
+):
+    run = make_run(tmp_path / "run", make_study(objectives=["nscl", "cl", "ce"]))
+    found = plan(str(run.path), EvalOptions(all_pairs=True))
+    assert found.pairs == (("cl", "nscl"), ("cl", "ce"), ("nscl", "ce"))

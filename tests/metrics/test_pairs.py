@@ -315,3 +315,11 @@ def test_distances_that_differ_by_rounding_are_equal(correlation):
     parallel = y[:1] * torch.arange(1, 15)[:, None] / 3
     with pytest.raises(ValueError, match=r"^y: all distances are equal$"):
         compare(y, parallel, "cosine", correlation)
+
+
+def test_fewer_pairs_than_two_for_each_two_images_are_refused():
+    x, y = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="pairs=14 is less than half of 30 images"):
+        pair_rsa(x, y, distance="cosine", correlation="pearson", max_pairs=14, seed=0)
+    found = pair_rsa(x, y, distance="cosine", correlation="pearson", max_pairs=15, seed=0)
+    assert found.num_images == 30
