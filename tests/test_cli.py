@@ -588,7 +588,7 @@ def test_an_unknown_run_names_the_nearest_one(check_refused, dry_or_not, make_ru
         ([*EVAL, "--every", "0"], "--every: 0 is less than 1"),
         ([*EVAL, "--every", "2", "--epochs", "0"], "--every and --epochs: choose one"),
         ([*EVAL, "--device", "gpu"], "--device: 'gpu' is not a device (auto, cpu, cuda)"),
-        ([*COMPARE, "--metric", "knn k=0"], "metric 'knn k=0': metric.k: input should be greater"),
+        ([*COMPARE, "--metric", "knn k=0"], "metric 'knn k=0': k: input should be greater"),
         ([*COMPARE, "--confidence", "0"], "--confidence: 0 does not lie between 0 and 1"),
         ([*COMPARE, "--permutations", "-1"], "--permutations: -1 is less than 0"),
         ([*COMPARE, "--device", "gpu"], "--device: 'gpu' is not a device (auto, cpu, cuda)"),

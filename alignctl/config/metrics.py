@@ -171,9 +171,10 @@ AnyMetric = (
     | SvccaConfig
     | PwccaConfig
 )
-METRIC_NAMES = tuple(
-    get_args(model.model_fields["name"].annotation)[0] for model in get_args(AnyMetric)
-)
+_MODELS: dict[str, type[AnyMetric]] = {
+    get_args(model.model_fields["name"].annotation)[0]: model for model in get_args(AnyMetric)
+}
+METRIC_NAMES = tuple(_MODELS)
 
 # What the study's original code reports.
 ORIGINAL_CKA = CkaConfig().identifier(0)
@@ -203,10 +204,6 @@ USUAL_METRICS = (
 )
 
 
-class _Choice(ConfigModel):
-    metric: Annotated[AnyMetric, Field(discriminator="name")]
-
-
 def parse_metric(text: str) -> AnyMetric:
     """The metric of a name and its options, such as `rsa distance=euclidean correlation=spearman`.
 
@@ -225,9 +222,9 @@ def parse_metric(text: str) -> AnyMetric:
             raise ConfigError(f"metric '{text}': '{key}' stands twice")
         values[key] = parse_yaml(value, f"metric '{text}'")
     try:
-        return _Choice.model_validate({"metric": values}).metric
+        return _MODELS[name].model_validate(values)
     except ValidationError as error:
-        raise config_error(error, _Choice, f"metric '{text}'") from error
+        raise config_error(error, _MODELS[name], f"metric '{text}'") from error
 
 
 def parse_metrics(texts: Sequence[str]) -> tuple[AnyMetric, ...]:

@@ -132,7 +132,7 @@ SAVED = "is not a saved epoch (0, 1, 2, 3, 4)"
         ({"reference": "dcl"}, "--reference: 'dcl' is not an objective of this run"),
         ({"splits": ("test", "valid")}, "--split: 'valid' is not a split (test, train)"),
         ({"metrics": ("ckaa",)}, "metric 'ckaa': 'ckaa' is not a metric; did you mean 'cka'?"),
-        ({"metrics": ("cka", "knn k=0")}, "metric 'knn k=0': metric.k: input should be greater"),
+        ({"metrics": ("cka", "knn k=0")}, "metric 'knn k=0': k: input should be greater"),
         ({"confidence": 0.0}, "--confidence: 0 does not lie between 0 and 1"),
         ({"confidence": 1.0}, "--confidence: 1 does not lie between 0 and 1"),
         ({"confidence": 95.0}, "--confidence: 95 does not lie between 0 and 1"),
