@@ -14,18 +14,25 @@ from typer.core import TyperGroup
 
 from alignctl import __version__
 from alignctl.cli_options import (
+    AllPairs,
     Confidence,
     Config,
+    Debiased,
     Device,
     DryRun,
+    Epochs,
+    Every,
     Json,
+    KeepFeatures,
     Metrics,
     NProc,
     Overrides,
     Permutations,
     Reference,
+    Representation,
     Run,
     RunDir,
+    Splits,
     Verbose,
 )
 from alignctl.errors import AlignctlError, ConfigError
@@ -131,37 +138,16 @@ def pretrain(
 def eval_alignment(
     run: Run = None,
     reference: Reference = "cl",
-    all_pairs: Annotated[
-        bool, typer.Option("--all-pairs", help="Compare all objectives with each other.")
-    ] = False,
-    split: Annotated[
-        list[str] | None,
-        typer.Option(help="train or test; may be repeated.", show_default="both"),
-    ] = None,
-    representation: Annotated[
-        str,
-        typer.Option(
-            metavar="h|g|LAYER",
-            help="The encoder's output, the projector's, or a layer's, such as encoder.layer3.",
-        ),
-    ] = "h",
+    all_pairs: AllPairs = False,
+    split: Splits = None,
+    representation: Representation = "h",
     metric: Metrics = None,
-    debiased: Annotated[
-        bool | None,
-        typer.Option("--debiased/--biased", help="Which CKA.", show_default="both"),
-    ] = None,
+    debiased: Debiased = None,
     confidence: Confidence = 0.95,
     permutations: Permutations = 0,
-    every: Annotated[
-        int | None, typer.Option(help="Only epochs divisible by this, and the last.")
-    ] = None,
-    epochs: Annotated[
-        str | None,
-        typer.Option(help="Epochs, separated by commas.", show_default="all that are saved"),
-    ] = None,
-    keep_features: Annotated[
-        bool, typer.Option("--keep-features", help="Leave them in the run as .npy, for later.")
-    ] = False,
+    every: Every = None,
+    epochs: Epochs = None,
+    keep_features: KeepFeatures = False,
     nproc: NProc = "auto",
     device: Device = "auto",
     dry_run: DryRun = False,

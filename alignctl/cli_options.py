@@ -1,4 +1,4 @@
-"""Arguments and options that several subcommands share, as Typer reads them."""
+"""Arguments and options of the subcommands, as Typer reads them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -37,3 +37,31 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]
+
+# Of eval-alignment.
+AllPairs = Annotated[
+    bool, typer.Option("--all-pairs", help="Compare all objectives with each other.")
+]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option(help="train or test; may be repeated.", show_default="both"),
+]
+Representation = Annotated[
+    str,
+    typer.Option(
+        metavar="h|g|LAYER",
+        help="The encoder's output, the projector's, or a layer's, such as encoder.layer3.",
+    ),
+]
+Debiased = Annotated[
+    bool | None,
+    typer.Option("--debiased/--biased", help="Which CKA.", show_default="both"),
+]
+Every = Annotated[int | None, typer.Option(help="Only epochs divisible by this, and the last.")]
+Epochs = Annotated[
+    str | None,
+    typer.Option(help="Epochs, separated by commas.", show_default="all that are saved"),
+]
+KeepFeatures = Annotated[
+    bool, typer.Option("--keep-features", help="Leave them in the run as .npy, for later.")
+]
