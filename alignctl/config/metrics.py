@@ -119,7 +119,10 @@ class CkaLowerBoundConfig(MetricConfig):
 
 
 class RsaLowerBoundConfig(MetricConfig):
-    """(1 - r) / (1 + r) <= rsa distance=cosine correlation=pearson, r = |b - a| / |a - mean a|."""
+    """(1 - r) / (1 + r) <= rsa distance=cosine correlation=pearson, for r <= 1.
+
+    r = |b - a| / |a - mean a| of the distances of all pairs.
+    """
 
     name: Literal["rsa_lower_bound"] = "rsa_lower_bound"
 
