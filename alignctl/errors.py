@@ -23,3 +23,7 @@ class TrainingError(AlignctlError):
 
 class LaunchError(AlignctlError):
     """A worker process died without saying why."""
+
+
+class PreemptedError(AlignctlError):
+    """Stopped by SIGTERM or SIGUSR1; the same command goes on from there (exit code 75)."""

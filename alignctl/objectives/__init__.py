@@ -8,7 +8,7 @@ from alignctl.objectives.ce import build_ce, ce_loss
 from alignctl.objectives.cl import build_cl, cl_loss
 from alignctl.objectives.dcl import build_dcl, dcl_loss
 from alignctl.objectives.nscl import build_nscl, nscl_loss
-from alignctl.objectives.objective import Objective, ObjectiveContext, ViewBatch
+from alignctl.objectives.objective import Objective, ObjectiveContext, Peers, ViewBatch
 from alignctl.objectives.scl import build_scl, scl_loss
 
 OBJECTIVES: dict[str, Callable[[Any, ObjectiveContext], Objective]] = {
@@ -30,6 +30,7 @@ __all__ = [
     "OBJECTIVES",
     "Objective",
     "ObjectiveContext",
+    "Peers",
     "ViewBatch",
     "build_objective",
     "ce_loss",

@@ -10,9 +10,47 @@ from torch import Tensor, nn
 from alignctl.objectives.contrast import at_least_float32
 
 
+class Peers(Protocol):
+    """The processes that hold equal shares of one batch, this one among them."""
+
+    @property
+    def rank(self) -> int:
+        """Which share is this process's, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many shares there are."""
+
+    def gather(self, share: Tensor, *, dim: int) -> Tensor:
+        """All shares, joined along `dim` in the order of ranks, the same on every process.
+
+        share: of the same shape everywhere. The gradient that a share receives is the sum over
+        all processes, so that losses which add up to the whole need no further correction.
+        """
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One process that holds the whole batch."""
+
+    rank: int = 0
+    size: int = 1
+
+    def gather(self, share: Tensor, *, dim: int) -> Tensor:
+        """The share itself."""
+        return share
+
+
+ALONE = Alone()
+
+
 @dataclass(frozen=True, eq=False)
 class ViewBatch:
-    """V augmented views of B images, the same for every objective of a study."""
+    """V augmented views of B images, the same for every objective of a study.
+
+    With `peers`, this process's share of a larger batch: every process holds as many images, in
+    the order of ranks.
+    """
 
     images: Tensor
     """(V, B, C, H, W), floating-point."""
@@ -20,6 +58,7 @@ class ViewBatch:
     """(B,), integers."""
     ids: Tensor
     """(B,), integers: which sample of the dataset each image is."""
+    peers: Peers = ALONE
 
 
 @dataclass(frozen=True)

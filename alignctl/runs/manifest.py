@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alignctl.errors import CheckpointError
 from alignctl.runs.atomic import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)  # 1 had no placement and no digests of checkpoints
 Status = Literal["running", "finished", "interrupted", "failed"]
 _PACKAGES = ("alignctl", "torch", "torchvision", "numpy", "pandas", "safetensors")
 
@@ -34,6 +35,7 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     machine: dict[str, str]
     git_commit: str | None
+    placement: str = "objectives"
     num_processes: int
     threads_per_process: int
     num_train_images: int
@@ -42,12 +44,16 @@ class Manifest(BaseModel):
     """SHA-256 of encoder and projector before the first step, by objective."""
     batches: dict[int, str] = {}
     """SHA-256 over the sample ids and augmented pixels that each epoch trained on, by epoch."""
+    checkpoints: dict[int, dict[str, str]] = {}
+    """SHA-256 of the files of weights, by epoch and objective."""
     finished_epochs: int = 0
     training_s: float = 0.0
 
     def updated(self, **changes: object) -> "Manifest":
         """A copy with these fields changed and the clock moved on."""
-        return self.model_copy(update={**changes, "updated_at": now()})
+        return self.model_copy(
+            update={"schema_version": SCHEMA_VERSION, **changes, "updated_at": now()}
+        )
 
     def write(self, path: Path) -> None:
         """Replace the file atomically."""
@@ -61,9 +67,9 @@ class Manifest(BaseModel):
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}") from error
         found = values.get("schema_version") if isinstance(values, dict) else None
-        if found != SCHEMA_VERSION:
+        if found not in _READABLE:
             raise CheckpointError(
-                f"{path}: schema version {found}; this alignctl reads {SCHEMA_VERSION}"
+                f"{path}: schema version {found}; this alignctl reads up to {SCHEMA_VERSION}"
             )
         try:
             return cls.model_validate(values)

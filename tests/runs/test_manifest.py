@@ -34,8 +34,8 @@ def test_an_update_changes_a_copy_and_moves_the_clock(make_manifest):
         (b"{", "cannot be read: "),
         (b"", "cannot be read: "),
         (b"\xff\xfe", "cannot be read: "),
-        (b"[]", "schema version None; this alignctl reads 1"),
-        (b'{"schema_version": 2}', "schema version 2; this alignctl reads 1"),
+        (b"[]", "schema version None; this alignctl reads up to 2"),
+        (b'{"schema_version": 3}', "schema version 3; this alignctl reads up to 2"),
         (b'{"schema_version": 1}', "name: Field required"),
     ],
 )
