@@ -8,7 +8,15 @@ from alignctl.objectives.ce import build_ce, ce_loss
 from alignctl.objectives.cl import build_cl, cl_loss
 from alignctl.objectives.dcl import build_dcl, dcl_loss
 from alignctl.objectives.nscl import build_nscl, nscl_loss
-from alignctl.objectives.objective import Objective, ObjectiveContext, Peers, ViewBatch
+from alignctl.objectives.objective import (
+    ALONE,
+    AnchorObjective,
+    Objective,
+    ObjectiveContext,
+    Peers,
+    ProjectionObjective,
+    ViewBatch,
+)
 from alignctl.objectives.scl import build_scl, scl_loss
 
 OBJECTIVES: dict[str, Callable[[Any, ObjectiveContext], Objective]] = {
@@ -27,10 +35,13 @@ def build_objective(config: ObjectiveConfig, context: ObjectiveContext) -> Objec
 
 
 __all__ = [
+    "ALONE",
     "OBJECTIVES",
+    "AnchorObjective",
     "Objective",
     "ObjectiveContext",
     "Peers",
+    "ProjectionObjective",
     "ViewBatch",
     "build_objective",
     "ce_loss",

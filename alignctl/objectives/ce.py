@@ -43,11 +43,11 @@ class CrossEntropyObjective(Objective):
         self.classifier = nn.Linear(projection_dim, num_classes)
 
     def forward(self, network: nn.Module, batch: ViewBatch) -> Tensor:
-        """The loss of one batch, 0-d, at least float32."""
+        """This process's part of the loss, 0-d, at least float32."""
         unit = unit_views(project_views(network, batch.images))
         with full_precision(unit):
             logits = self.classifier(unit)
-        return ce_loss(logits, batch.labels)
+        return ce_loss(logits, batch.labels) / batch.peers.size
 
 
 def build_ce(config: CeConfig, context: ObjectiveContext) -> Objective:

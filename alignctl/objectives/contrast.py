@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignctl.objectives.blocks import in_row_blocks
+
 
 def at_least_float32(values: Tensor) -> Tensor:
     """`values`, of any shape, in float32 where they were of a half type; float64 stays."""
@@ -47,27 +49,42 @@ def unit_views(views: Tensor) -> Tensor:
     return F.normalize(at_least_float32(views), dim=-1)
 
 
-def log_denominators(unit: Tensor, temperature: float, *, left_out: Tensor) -> Tensor:
-    """log of the sum of e^{s(a, b) / temperature} over the views b of each anchor a: (2B,).
+def log_denominators(
+    unit: Tensor, temperature: float, *, keys: Tensor, anchors: slice = slice(None)
+) -> Tensor:
+    """log of the sum of e^{s(a, b) / temperature} over the views b that count for an anchor a.
 
-    unit: (2, B, D), unit vectors; left_out: (2B, 2B), boolean, true where b does not count for a.
-    An anchor all of whose views are left out gets the dtype's lowest number, and a gradient of 0.
+    unit: (2, B, D), unit vectors; keys: (2, B), integers: b counts for a if their keys differ.
+    anchors: n of the B images; returns (2n,), one view after the other.
+    An anchor for which no view counts gets the dtype's lowest number, and a gradient of 0.
     """
-    anchors = unit.flatten(0, 1)
-    with full_precision(unit):
-        similarity = (anchors / temperature) @ anchors.T
-    # Not -inf: a row without any view would then meet inf - inf, forwards and backwards.
-    lowest = torch.finfo(similarity.dtype).min
-    return similarity.masked_fill_(left_out, lowest).logsumexp(dim=1)
+    views, view_keys = unit.flatten(0, 1), keys.flatten()
+
+    def of_rows(rows: Tensor, row_keys: Tensor) -> Tensor:
+        with full_precision(rows):
+            similarity = (rows / temperature) @ views.T
+        # Not -inf: a row without any view would then meet inf - inf, forwards and backwards.
+        lowest = torch.finfo(similarity.dtype).min
+        return similarity.masked_fill_(row_keys[:, None] == view_keys, lowest).logsumexp(dim=1)
+
+    # Taken from `views`, not `unit`: gradients then add up in one order, to the same last bit.
+    own = views.view_as(unit)[:, anchors].flatten(0, 1), keys[:, anchors].flatten()
+    return in_row_blocks(of_rows, own, width=len(views))
 
 
 def group_contrast(
-    views: Tensor, groups: Tensor | None, *, temperature: float, positive_in_denominator: bool
+    views: Tensor,
+    groups: Tensor | None,
+    *,
+    temperature: float,
+    positive_in_denominator: bool,
+    anchors: slice | None = None,
 ) -> Tensor:
     """Mean over the 2B anchors of the contrast of an image's views against other groups', 0-d.
 
     views: (2, B, D), floating-point, normalised here. groups: (B,), integers; the negatives are
     the views of images of another group; None: each image is a group of its own.
+    anchors: the images whose part of the mean is asked for, their sum over 2B; None: all.
     Without any negative the loss is 0: by definition where the positive is in the denominator, and
     otherwise with a RuntimeWarning, given if B = 1 or the groups lie on the CPU (reading them
     elsewhere would stall the accelerator).
@@ -79,18 +96,24 @@ def group_contrast(
     if groups is None:
         groups = torch.arange(batch_size, device=views.device)
     check_labels(groups, batch_size)
+    own = slice(None) if anchors is None else anchors
     unit = unit_views(views)
-    same = (groups[:, None] == groups).repeat(2, 2)
-    negatives = log_denominators(unit, temperature, left_out=same)
-    positives = ((unit[0] * unit[1]).sum(dim=-1) / temperature).repeat(2)
+    keys = groups.expand(2, -1)
+    negatives = log_denominators(unit, temperature, keys=keys, anchors=own)
+    positives = ((unit[0, own] * unit[1, own]).sum(dim=-1) / temperature).repeat(2)
     if positive_in_denominator:
         # -log(e^p / (e^p + e^n)) = -log sigmoid(p - n)
-        return -F.logsigmoid(positives - negatives).mean()
+        return -part_of_mean(F.logsigmoid(positives - negatives), batch_size)
     # With two groups every anchor has a negative, with one group none has.
     has_negatives = (groups != groups[0]).any()
     _warn_without_negatives(has_negatives, batch_size)
     margins = negatives - positives
-    return torch.where(has_negatives, margins, torch.zeros_like(margins)).mean()
+    return part_of_mean(torch.where(has_negatives, margins, torch.zeros_like(margins)), batch_size)
+
+
+def part_of_mean(losses: Tensor, batch_size: int) -> Tensor:
+    """What `losses` of some of the 2 * `batch_size` anchors add to the mean over all, 0-d."""
+    return losses.sum() / (2 * batch_size)
 
 
 def _warn_without_negatives(has_negatives: Tensor, batch_size: int) -> None:

@@ -4,22 +4,31 @@ from torch import Tensor
 
 from alignctl.config.objectives import DclConfig
 from alignctl.objectives.contrast import group_contrast
-from alignctl.objectives.objective import Objective, ObjectiveContext, ProjectionObjective
+from alignctl.objectives.objective import AnchorObjective, Objective, ObjectiveContext
 
 
-def dcl_loss(views: Tensor, temperature: float = 0.5) -> Tensor:
+def dcl_loss(views: Tensor, temperature: float = 0.5, *, anchors: slice | None = None) -> Tensor:
     """NT-Xent without the positive in the denominator, the mean over 2B anchors, 0-d, any sign.
 
     Anchor a with other view p: -log e^{s(a,p)/t} / sum e^{s(a,b)/t}, the sum over all views b of
     other images, s the cosine similarity, t the temperature.
     views: (2, B, D), floating-point, need not be normalised; the result is at least float32.
     B = 1 has no negatives: the loss is 0, with a RuntimeWarning.
+    anchors: the images whose part of the mean is asked for, their sum over 2B; None: all.
     Raises ValueError for a wrong shape or dtype and for a temperature that is not positive.
     Source: Yeh et al. 2022, Decoupled Contrastive Learning, L_DC.
     """
-    return group_contrast(views, None, temperature=temperature, positive_in_denominator=False)
+    return group_contrast(
+        views,
+        None,
+        temperature=temperature,
+        positive_in_denominator=False,
+        anchors=anchors,
+    )
 
 
 def build_dcl(config: DclConfig, context: ObjectiveContext) -> Objective:
     """The objective `dcl`; it does not read the labels."""
-    return ProjectionObjective(lambda views, labels: dcl_loss(views, context.temperature))
+    return AnchorObjective(
+        lambda views, labels, anchors: dcl_loss(views, context.temperature, anchors=anchors)
+    )

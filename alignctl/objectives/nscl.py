@@ -4,11 +4,16 @@ from torch import Tensor
 
 from alignctl.config.objectives import NsclConfig
 from alignctl.objectives.contrast import group_contrast
-from alignctl.objectives.objective import Objective, ObjectiveContext, ProjectionObjective
+from alignctl.objectives.objective import AnchorObjective, Objective, ObjectiveContext
 
 
 def nscl_loss(
-    views: Tensor, labels: Tensor, temperature: float = 0.5, positive_in_denominator: bool = True
+    views: Tensor,
+    labels: Tensor,
+    temperature: float = 0.5,
+    positive_in_denominator: bool = True,
+    *,
+    anchors: slice | None = None,
 ) -> Tensor:
     """Contrast against images of other classes only, the mean over 2B anchors, 0-d.
 
@@ -19,18 +24,23 @@ def nscl_loss(
     views: (2, B, D), floating-point, need not be normalised; labels: (B,), integers; the result is
     at least float32. A batch of one class has no negatives: the loss is 0; without the positive in
     the denominator a RuntimeWarning says so, if the labels lie on the CPU or B = 1.
+    anchors: the images whose part of the mean is asked for, their sum over 2B; None: all.
     Raises ValueError for a wrong shape or dtype and for a temperature that is not positive.
     Source: Luthra et al. 2025 (arXiv 2506.04411), negatives-only supervised contrastive loss.
     """
     return group_contrast(
-        views, labels, temperature=temperature, positive_in_denominator=positive_in_denominator
+        views,
+        labels,
+        temperature=temperature,
+        positive_in_denominator=positive_in_denominator,
+        anchors=anchors,
     )
 
 
 def build_nscl(config: NsclConfig, context: ObjectiveContext) -> Objective:
     """The objective `nscl`."""
-    return ProjectionObjective(
-        lambda views, labels: nscl_loss(
-            views, labels, context.temperature, config.positive_in_denominator
+    return AnchorObjective(
+        lambda views, labels, anchors: nscl_loss(
+            views, labels, context.temperature, config.positive_in_denominator, anchors=anchors
         )
     )

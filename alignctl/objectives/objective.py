@@ -97,7 +97,11 @@ class Objective(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, network: nn.Module, batch: ViewBatch) -> Tensor:
-        """The loss of `network`, which returns Representations, on one batch: 0-d."""
+        """This process's part of the loss of `network`, which returns Representations: 0-d.
+
+        The parts of all `batch.peers` add up to the loss of the whole batch, and so do the
+        gradients that they give the weights; alone, the part is the loss.
+        """
 
     def after_step(self, network: nn.Module) -> None:
         """Bring the objective's own state up to date once the optimiser has moved `network`."""
@@ -105,12 +109,40 @@ class Objective(nn.Module, abc.ABC):
 
 @final
 class ProjectionObjective(Objective):
-    """A pure function of (views (V, B, D), labels (B,)), applied to the projections."""
+    """A pure function of (views (V, B, D), labels (B,)), applied to the projections of all peers.
+
+    It returns the loss of the whole batch, 0-d; every process computes it and takes an equal part.
+    """
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
     def forward(self, network: nn.Module, batch: ViewBatch) -> Tensor:
-        """The loss of one batch, 0-d, at least float32."""
-        return self.loss(project_views(network, batch.images), batch.labels)
+        """This process's part of the loss, 0-d, at least float32."""
+        return self.loss(*_gather(network, batch)) / batch.peers.size
+
+
+@final
+class AnchorObjective(Objective):
+    """A pure function of (views (V, B, D), labels (B,), anchors), where anchors are work to share.
+
+    It returns the part of the loss that the images of the slice `anchors` have, 0-d: the parts of
+    any partition of the B images add up to the loss of the whole batch.
+    """
+
+    def __init__(self, loss: Callable[[Tensor, Tensor, slice], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, network: nn.Module, batch: ViewBatch) -> Tensor:
+        """The part of this process's images, 0-d, at least float32."""
+        share = len(batch.labels)
+        first = batch.peers.rank * share
+        return self.loss(*_gather(network, batch), slice(first, first + share))
+
+
+def _gather(network: nn.Module, batch: ViewBatch) -> tuple[Tensor, Tensor]:
+    """The projections (V, B, D) and labels (B,) of all peers."""
+    views = project_views(network, batch.images)
+    return batch.peers.gather(views, dim=1), batch.peers.gather(batch.labels, dim=0)

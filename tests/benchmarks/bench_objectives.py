@@ -1,9 +1,11 @@
 """Our losses against a textbook form that broadcasts to (2B, 2B, D): time and peak memory.
 
     python tests/benchmarks/bench_objectives.py [--batch 1024] [--dim 128] [--threads 2]
+    python tests/benchmarks/bench_objectives.py --large [--batch 8192] ...
 
 Loss and backward in float32, each form in a process of its own. At the default size the textbook
 form of `nscl` needs about 13 GB. Prints medians, what each adds to its process's memory, ratios.
+With --large, our losses by blocks of anchors against the same losses in one block; about 5 GB.
 """
 
 import argparse
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 TEXTBOOK = "textbook nscl"
 FORMS = ("nscl", "cl", "dcl", "scl", TEXTBOOK)
+LARGE = ("nscl", "scl")
+WHOLE = " in one block"
 
 
 def textbook_nscl(views: "Tensor", labels: "Tensor", temperature: float = 0.5) -> "Tensor":
@@ -52,18 +56,23 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def time_form(form: str, *, batch: int, dim: int, threads: int) -> dict[str, float]:
+def time_form(form: str, *, batch: int, dim: int, threads: int, repeats: int) -> dict[str, float]:
     """Median seconds of loss and backward, peak MB above the start, and the loss of one form."""
     import torch
+
+    from alignctl.objectives import blocks
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     views, labels = torch.randn(2, batch, dim), torch.randint(10, (batch,))
-    loss = loss_of(form)
+    loss = loss_of(form.removesuffix(WHOLE))
+    # By blocks once, for what torch imports at a process's first checkpoint is not the loss's.
+    usual, blocks.BLOCK_ELEMENTS = blocks.BLOCK_ELEMENTS, 100
     loss(views[:, :16].clone().requires_grad_(), labels[:16]).backward()
+    blocks.BLOCK_ELEMENTS = sys.maxsize if form.endswith(WHOLE) else usual
     baseline = peak_memory()
     seconds = []
-    for _ in range(2 if form == TEXTBOOK else 25):
+    for _ in range(repeats):
         leaf = views.clone().requires_grad_()
         start = time.perf_counter()
         value = loss(leaf, labels)
@@ -73,30 +82,53 @@ def time_form(form: str, *, batch: int, dim: int, threads: int) -> dict[str, flo
     return {"seconds": median(seconds), "memory_mb": memory, "loss": value.item()}
 
 
-def measure(form: str, arguments: list[str]) -> dict[str, float]:
-    """`time_form` in a process of its own."""
+def measure(form: str, options: dict[str, int]) -> dict[str, float]:
+    """`time_form` in a process of its own; prints a line."""
+    arguments = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, __file__, "--form", form, *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result = json.loads(done.stdout)
+    seconds, memory, loss = result["seconds"], result["memory_mb"], result["loss"]
+    print(f"{form:18} {seconds:8.4f} s  {memory:8.1f} MB  loss {loss:.6f}", flush=True)
+    return result
+
+
+def compare_with_textbook(options: dict[str, int]) -> None:
+    """Measure every loss, and `nscl` as a textbook has it."""
+    results = {form: measure(form, options) for form in FORMS[:-1]}
+    textbook = measure(TEXTBOOK, {**options, "repeats": 2})
+    faster, smaller = (textbook[key] / results["nscl"][key] for key in ("seconds", "memory_mb"))
+    print(f"nscl is {faster:.0f} times faster than the textbook, in 1/{smaller:.0f} of the memory")
+
+
+def compare_blocks(options: dict[str, int]) -> None:
+    """Measure losses by blocks and in one block."""
+    for form in LARGE:
+        blocked, whole = (measure(name, options) for name in (form, form + WHOLE))
+        slower, smaller = blocked["seconds"] / whole["seconds"], whole["memory_mb"]
+        smaller /= blocked["memory_mb"]
+        print(f"{form} by blocks takes {slower:.2f} times the time, 1/{smaller:.0f} of the memory")
 
 
 def main() -> None:
-    """Measure every form and print the table."""
+    """Measure one form, or every form, each in a process of its own."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--large", action="store_true", help="by blocks against in one block")
+    parser.add_argument("--batch", type=int, help="images, each with two views")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--form", help=argparse.SUPPRESS)
     options = vars(parser.parse_args())
-    form = options.pop("form")
+    form, large = options.pop("form"), options.pop("large")
+    options["batch"] = options["batch"] or (8192 if large else 1024)
+    options["repeats"] = options["repeats"] or (5 if large else 25)
     if form:
         print(json.dumps(time_form(form, **options)))
-        return
-    results = {form: measure(form, sys.argv[1:]) for form in FORMS}
-    for form, result in results.items():
-        seconds, memory, loss = result["seconds"], result["memory_mb"], result["loss"]
-        print(f"{form:14} {seconds:8.4f} s  {memory:8.1f} MB  loss {loss:.6f}")
-    faster, smaller = (results[TEXTBOOK][k] / results["nscl"][k] for k in ("seconds", "memory_mb"))
-    print(f"nscl is {faster:.0f} times faster than the textbook, in 1/{smaller:.0f} of the memory")
+    elif large:
+        compare_blocks(options)
+    else:
+        compare_with_textbook(options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from alignctl.objectives import ce_loss, cl_loss, dcl_loss, nscl_loss, scl_loss
 
@@ -99,25 +98,12 @@ def test_the_loss_of_float64_views_is_float64_and_0d(loss):
     assert value.shape == ()
 
 
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
-
-
 @every_loss
-def test_no_tensor_is_larger_than_the_similarity_matrix(loss):
+def test_no_tensor_is_larger_than_the_similarity_matrix(loss, largest_tensor):
     views = torch.randn(2, 32, 16, requires_grad=True)
-    with LargestTensor() as largest:
+    with largest_tensor:
         loss(views, torch.arange(32) % 3).backward()
-    assert largest.elements == 64 * 64
+    assert largest_tensor.elements == 64 * 64
 
 
 @pytest.mark.parametrize("loss", [*LOSSES.values(), ce_loss], ids=[*LOSSES, "ce"])
