@@ -1,5 +1,6 @@
 """What a worker knows of itself, and the few collectives that workers need."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from alignctl.engine.events import append_event
+from alignctl.engine.heartbeat import Heartbeat
+from alignctl.engine.stopping import Stopping
 
 T = TypeVar("T")
 
@@ -22,6 +25,9 @@ class WorkerContext:
     device: torch.device
     threads: int
     events_file: Path
+    stopping: Stopping | None = None
+    """None in a launch that is never asked to stop."""
+    heartbeat: Heartbeat | None = None
 
     @property
     def is_first(self) -> bool:
@@ -33,28 +39,66 @@ class WorkerContext:
         if self.is_first:
             append_event(self.events_file, kind, **fields)
 
+    def beat(self) -> None:
+        """Say that the work goes on; without another beat for too long, it counts as hung."""
+        if self.heartbeat is not None:
+            self.heartbeat.beat()
+
+    def waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Open while this worker waits for others, which is no hang of its own, however long."""
+        return contextlib.nullcontext() if self.heartbeat is None else self.heartbeat.paused()
+
+    def stops_before(self, step: int) -> bool:
+        """Whether all workers stop before this step, and so before each that follows.
+
+        step: ascending from 0 or higher, the same numbers on every worker; to be asked before each
+        step, in order. The answers are the same on every worker. Beats as well.
+        """
+        self.beat()
+        if self.stopping is None or self.stopping.begins(step):
+            return False
+        with self.waiting():
+            return step >= self.stopping.agreed_step(step)
+
+    def no_more_steps(self) -> None:
+        """Let the others agree to stop without this worker; the end of its work says it too."""
+        if self.stopping is not None:
+            self.stopping.no_more_steps()
+
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
         """The sums over all workers, by one all-reduce.
 
         tensors: float64, any shapes, the same on every worker. Returned on every worker.
         """
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        with self.waiting():
+            dist.all_reduce(flat)
+            _await_device(flat)
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def gather(self, value: T) -> list[T]:
         """Every worker's value, in the order of ranks, on every worker; plain picklable values."""
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        with self.waiting():
+            dist.all_gather_object(values, value)
         return values
 
     def broadcast(self, tensors: list[Tensor]) -> list[Tensor]:
         """The first worker's tensors, on every worker; shapes and dtypes must agree."""
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+        with self.waiting():
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+                _await_device(tensor)
         return tensors
 
     def wait(self) -> None:
         """Return once every worker has come here."""
-        dist.barrier()
+        with self.waiting():
+            dist.barrier()
+
+
+def _await_device(tensor: Tensor) -> None:
+    """A GPU's collective returns at once and is waited for later, when no wait is expected."""
+    if tensor.is_cuda:
+        torch.cuda.current_stream(tensor.device).synchronize()

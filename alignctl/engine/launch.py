@@ -3,49 +3,40 @@
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from alignctl import errors
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.events import EventFollower, Listener
+from alignctl.engine.heartbeat import HeartbeatMonitor
 from alignctl.engine.placement import ProcessPlan
+from alignctl.engine.signals import SignalsHeard
+from alignctl.engine.stopping import request_stop
+from alignctl.engine.worker import Job, enter, failure_file, held_signals
 from alignctl.errors import AlignctlError, LaunchError
 
 P = TypeVar("P")
 R = TypeVar("R")
-_HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_PRECEDENCE_S = 0.5
+_LOOK_S = 0.05
+_OWN_SIGNAL_WITHIN_S = 1.0
+_KILLED_WITHIN_S = 30.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class _Job(Generic[P, R]):
-    """What travels to every worker."""
-
-    worker: Callable[[WorkerContext, P], R]
-    payload: P
-    plan: ProcessPlan
-    events_file: Path
-    scratch: Path
-    parent: int
 
 
 def launch(
@@ -55,28 +46,128 @@ def launch(
     plan: ProcessPlan,
     events_file: Path,
     listener: Listener = lambda event: None,
+    stoppable: bool = False,
+    timeout_s: float = 1800.0,
 ) -> list[R]:
     """What `worker(context, payload)` returned in each process, in the order of ranks.
 
     worker: a function at the top level of a module; payload and results must pickle.
-    Raises the AlignctlError that a worker raised; LaunchError where one died otherwise;
-    KeyboardInterrupt on SIGINT. All processes are gone when this returns or raises.
+    stoppable: on SIGTERM or SIGUSR1 `context.stops_before` tells the workers to stop, and what
+    they then return is returned; otherwise they are killed.
+    timeout_s: a worker that has begun to beat, and neither beats nor waits for others for so long,
+    counts as hung.
+
+    Raises the AlignctlError that a worker raised; LaunchError where one died otherwise, or hangs;
+    PreemptedError on SIGTERM or SIGUSR1 where not stoppable; KeyboardInterrupt on SIGINT.
+    All processes are gone when this returns or raises.
     """
     _quieten_torch()
-    with tempfile.TemporaryDirectory(prefix="alignctl-") as folder:
+    with (
+        SignalsHeard(stoppable=stoppable) as heard,
+        tempfile.TemporaryDirectory(prefix="alignctl-") as folder,
+    ):
         scratch = Path(folder)
-        job = _Job(worker, payload, plan, events_file.absolute(), scratch, os.getpid())
+        job = Job(worker, payload, plan, events_file.absolute(), scratch, os.getpid(), stoppable)
         with (
-            _plain_signals(),
             _threads_in_environment(plan.threads_per_process),
             EventFollower(events_file, listener),
-            _interrupts_held_from_new_workers(),
+            _Agent(job) as agent,
         ):
-            try:
-                results = elastic_launch(_launch_config(plan, scratch), _enter)(job)
-            except ChildFailedError as error:
-                raise _cause(scratch, error) from error
-    return [results[rank] for rank in range(plan.num_processes)]
+            _supervise(agent, heard, job, timeout_s=timeout_s)
+        return agent.results()
+
+
+def _supervise(
+    agent: "_Agent[P, R]", heard: SignalsHeard, job: Job[P, R], *, timeout_s: float
+) -> None:
+    """Return once the workers have ended, or are to be ended; LaunchError where one hangs."""
+    heartbeats = HeartbeatMonitor(job.scratch, job.plan.num_processes, timeout_s=timeout_s)
+    while not agent.ends_within(_LOOK_S):
+        if heard.ends_at_once:
+            return
+        if heard.is_preempted:
+            request_stop(job.scratch)
+        rank = heartbeats.hung()
+        if rank is not None:
+            raise LaunchError(
+                f"worker {rank} has made no progress for {timeout_s:g} s: it hangs; see --timeout"
+            )
+    deadline = time.monotonic() + _OWN_SIGNAL_WITHIN_S
+    while agent.lost_a_worker_to_a_signal and not heard and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)  # sent to every process, it may reach this one last
+
+
+class _Agent(Generic[P, R]):
+    """torch's elastic agent at work in a thread; no process of it is left when this closes.
+
+    Outside the main thread it installs no signal handlers, which would raise in the midst of it.
+    """
+
+    def __init__(self, job: Job[P, R]) -> None:
+        self._job = job
+        self._others = set(multiprocessing.active_children())
+        self._results: dict[int, R] = {}
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
+
+    def __enter__(self) -> "_Agent[P, R]":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._thread.is_alive():
+            self._kill()  # again and again, for the thread may be starting more
+            self._thread.join(_LOOK_S)
+        deadline = time.monotonic() + _KILLED_WITHIN_S  # a process may hang within the kernel
+        while self._kill() and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the work has ended, well or not, after waiting for it."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    @property
+    def lost_a_worker_to_a_signal(self) -> bool:
+        """Whether the work ended because a worker was told to end, and not by this process."""
+        if not isinstance(self._error, ChildFailedError):
+            return False
+        exit_code = self._error.get_first_failure()[1].exitcode
+        return exit_code in (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP)
+
+    def results(self) -> list[R]:
+        """What the workers returned, in the order of ranks; what made them fail is raised."""
+        if isinstance(self._error, ChildFailedError):
+            raise _cause(self._job.scratch, self._error) from self._error
+        if self._error is not None:
+            raise self._error
+        return [self._results[rank] for rank in range(self._job.plan.num_processes)]
+
+    def _run(self) -> None:
+        try:
+            _hold_signals(stoppable=self._job.stoppable)
+            config = _launch_config(self._job.plan, self._job.scratch)
+            self._results = elastic_launch(config, enter)(self._job)
+        except BaseException as error:
+            self._error = error
+
+    def _kill(self) -> list[BaseProcess]:
+        """The workers that were alive just now."""
+        workers = [one for one in multiprocessing.active_children() if one not in self._others]
+        for worker in workers:
+            worker.kill()
+        return workers
+
+
+def _hold_signals(*, stoppable: bool) -> None:
+    """Workers inherit the mask of the thread that starts them, which is this one.
+
+    So does the resource tracker, which ignores SIGINT and SIGTERM by itself and is to outlive the
+    others that reach a whole job.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask | held_signals(stoppable=stoppable))
 
 
 def _quieten_torch() -> None:
@@ -104,66 +195,11 @@ def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
     )
 
 
-def _enter(job: _Job[P, R]) -> R:
-    """The first function of every worker."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a word: the parent speaks
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_exit_with_parent, args=(job.parent,), daemon=True).start()
-    torch.set_num_threads(job.plan.threads_per_process)
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    try:
-        context = WorkerContext(
-            rank=rank,
-            world_size=int(os.environ["WORLD_SIZE"]),
-            device=_device(job.plan, local_rank),
-            threads=job.plan.threads_per_process,
-            events_file=job.events_file,
-        )
-        dist.init_process_group("cpu:gloo,cuda:nccl" if job.plan.device == "cuda" else "gloo")
-        result = job.worker(context, job.payload)
-        dist.destroy_process_group()
-        return result
-    except BaseException as error:
-        _record(job.scratch / f"failure_{rank}.json", error)
-        if isinstance(error, RuntimeError) and job.plan.num_processes > 1:
-            time.sleep(_PRECEDENCE_S)  # the peer whose loss raised this is to be found dead first
-        raise
-
-
-def _device(plan: ProcessPlan, local_rank: int) -> torch.device:
-    if plan.device == "cpu":
-        return torch.device("cpu")
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
-
-
-def _exit_with_parent(parent: int) -> None:
-    """A worker whose parent was killed has nobody to work for."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _record(path: Path, error: BaseException) -> None:
-    known = isinstance(error, AlignctlError)
-    first_line = str(error).strip().partition("\n")[0]
-    line = str(error) if known else f"{type(error).__name__}: {first_line}".removesuffix(": ")
-    values = {
-        "time": time.time(),
-        "kind": type(error).__name__ if known else None,
-        "message": line,
-        "traceback": "".join(traceback.format_exception(error)),
-    }
-    beside = path.with_suffix(".partial")  # the parent may end us while we write
-    beside.write_text(json.dumps(values), encoding="utf-8")
-    beside.replace(path)
-
-
 def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
     """The failure that came first: later ones are mostly workers that lost their peer."""
     files = list(scratch.glob("failure_*.json"))
     rank, failure = error.get_first_failure()
-    if scratch / f"failure_{rank}.json" not in files:  # died without a word
+    if failure_file(scratch, rank) not in files:  # died without a word
         code = failure.exitcode
         died = f"signal {-code} ({failure.signal_name()})" if code < 0 else f"code {code}"
         return LaunchError(f"worker {rank} died with {died}{_last_output(scratch, rank)}")
@@ -183,39 +219,6 @@ def _last_output(scratch: Path, rank: int) -> str:
         if lines:
             return f": {lines[-1]}"
     return ""
-
-
-@contextlib.contextmanager
-def _plain_signals() -> Iterator[None]:
-    """torch's launcher installs handlers that raise its own exception, and leaves them there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _HANDLED_SIGNALS}
-    try:
-        yield
-    except SignalException as error:
-        if error.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from error
-        raise SystemExit(128 + error.sigval) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _interrupts_held_from_new_workers() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; one that still imports would print a traceback.
-
-    Workers inherit the mask of the thread that starts them, and lift it once they can end without
-    a word. Here the signal arrives through the thread that follows the events.
-    """
-    resource_tracker.ensure_running()  # which would unblock the signal in the midst of it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from alignctl.config.load import parse_yaml, to_yaml, validate_study
 from alignctl.config.validation import nearest
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs.atomic import write_text
+from alignctl.runs.lock import is_lock_file
 
 RUNS = Path("runs")
 _MANIFEST = "manifest.json"
@@ -100,7 +101,7 @@ class RunDirectory:
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
-            path.name == self.config_file.name or path.suffix == ".partial"
+            path.name == self.config_file.name or path.suffix == ".partial" or is_lock_file(path)
             for path in self.path.iterdir()
         )
 

@@ -188,9 +188,11 @@ def test_a_start_cut_short_leaves_the_folder_free(tmp_path, make_study):
     assert run.is_free
     run.write_config(make_study())
     (run.path / ".manifest.json.12.partial").write_text("{")
+    (run.path / ".pretrain.lock").write_text("{}")
     assert run.is_free
 
 
-def test_a_folder_with_anything_else_is_not_free(tmp_path):
-    (tmp_path / "thesis.txt").write_text("")
+@pytest.mark.parametrize("name", ["thesis.txt", "poetry.lock"])
+def test_a_folder_with_anything_else_is_not_free(tmp_path, name):
+    (tmp_path / name).write_text("")
     assert not RunDirectory(tmp_path).is_free

@@ -1,12 +1,15 @@
 """Workers for the tests of the engine, in a module that started processes can import.
 
-As a script, `engine_workers.py FOLDER`, it launches two workers that wait, as a command would.
+As a script, `engine_workers.py FOLDER WORKER [stoppable]`, it launches two, as a command would.
 """
 
+import itertools
+import json
 import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -15,12 +18,14 @@ import torch.distributed as dist
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
-from alignctl.errors import TrainingError
+from alignctl.engine.stopping import is_stop_requested
+from alignctl.errors import PreemptedError, TrainingError
 
 DTYPE = torch.float64
 
-if __name__ == "__mp_main__" and "INTERRUPT_WORKERS_AT_START" in os.environ:
-    os.killpg(0, signal.SIGINT)  # Ctrl-C while a worker still imports what it needs
+if __name__ == "__mp_main__":  # while a worker still imports what it needs
+    for name in os.environ.get("SIGNALS_AT_START", "").split():
+        os.killpg(0, signal.Signals[name])
 
 
 def describe(context: WorkerContext, payload: str) -> dict:
@@ -39,6 +44,8 @@ def describe(context: WorkerContext, payload: str) -> dict:
             for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         },
         "payload": payload,
+        "stops": context.stops_before(0),
+        "collective_timeout": collective_timeout(),
         "pid": os.getpid(),
         **collectives(context),
     }
@@ -59,6 +66,11 @@ def collectives(context: WorkerContext) -> dict:
         "gathered": gathered,
         "received": [tensor.tolist() for tensor in received],
     }
+
+
+def collective_timeout() -> timedelta:
+    backend = dist.group.WORLD._get_backend(torch.device("cpu"))
+    return backend.options._timeout
 
 
 def share(rank: int, index: int) -> torch.Tensor:
@@ -98,6 +110,104 @@ def wait_long(context: WorkerContext, folder: Path) -> None:
     time.sleep(600)
 
 
+def step_freely(context: WorkerContext, folder: Path) -> int:
+    """Steps that take the first worker longer than the second; returns the first not taken."""
+    note_pid(context, folder)
+    for step in itertools.count():
+        if context.is_first and step == 10:
+            wait_for(folder / "1.pid")
+            context.report("begun")
+        if context.stops_before(step):
+            return step
+        time.sleep([0.01, 0.001][context.rank])
+    raise AssertionError
+
+
+def step_together(context: WorkerContext, folder: Path) -> int:
+    """In step 3 the first worker waits in a collective for the second, which waits for a file."""
+    for step in itertools.count():
+        if context.stops_before(step):
+            return step
+        if step == 3:
+            note_pid(context, folder)
+            if context.rank == 1:
+                wait_for(folder / "go")
+        dist.all_reduce(torch.zeros(1))
+    raise AssertionError
+
+
+def never_stop(context: WorkerContext, folder: Path) -> None:
+    """Say that work has begun, say that one was asked to stop, and take no notice."""
+    note_pid(context, folder)
+    context.report("begun")
+    while not is_stop_requested(context.stopping._folder):
+        time.sleep(0.02)
+    context.report("asked")
+    time.sleep(600)
+
+
+def wait_and_tell(context: WorkerContext, folder: Path) -> None:
+    note_pid(context, folder)
+    context.wait()
+    context.report("begun")
+    time.sleep(600)
+
+
+def die_before_agreeing(context: WorkerContext, folder: Path) -> None:
+    """The first worker waits for the agreement to stop, the second is killed before it agrees."""
+    note_pid(context, folder)
+    context.report("begun")
+    if context.rank == 1:
+        wait_for(context.stopping._folder / "not_begun_0")
+        os.kill(os.getpid(), signal.SIGKILL)
+    step_freely(context, folder)
+
+
+def be_told_to_end(context: WorkerContext, folder: Path) -> None:
+    """The second worker is sent a SIGTERM of its own while it is in a collective for ever."""
+    note_pid(context, folder)
+    context.wait()
+    if context.rank == 0:
+        os.kill(int((folder / "1.pid").read_text()), signal.SIGTERM)
+        time.sleep(600)
+    dist.barrier()
+
+
+def work_then_hang(context: WorkerContext, folder: Path) -> None:
+    """The second worker works on for longer than a second, the first waits for it honestly."""
+    note_pid(context, folder)
+    context.beat()
+    if context.rank == 1:
+        for _ in range(30):
+            time.sleep(0.1)
+            context.beat()
+        (folder / "worked").touch()
+    context.wait()
+    if context.rank == 0:
+        context.wait()
+    time.sleep(600)
+
+
+def be_stopped(context: WorkerContext, folder: Path) -> None:
+    """The second worker is stopped by a signal, the first works on."""
+    note_pid(context, folder)
+    for step in itertools.count():
+        context.stops_before(step)
+        if context.rank == 1 and step == 5:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(0.02)
+
+
+def work_for_a_while(context: WorkerContext, folder: Path) -> int:
+    """Three seconds of work, in which the parent has heard of it when the pid is noted."""
+    for step in range(150):
+        if step == 30:
+            note_pid(context, folder)
+        context.stops_before(step)
+        time.sleep(0.02)
+    return context.rank
+
+
 def note_pid(context: WorkerContext, folder: Path) -> None:
     path = folder / f"{context.rank}.pid"
     path.with_suffix(".new").write_text(str(os.getpid()))
@@ -110,13 +220,22 @@ def wait_for(path: Path) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    folder, worker = Path(sys.argv[1]), globals()[sys.argv[2]]
+    timeout_s = float(os.environ.get("TIMEOUT_S", "1800"))
     try:
-        launch(
-            wait_long, folder, plan=ProcessPlan(2, 1, "cpu"), events_file=folder / "events.jsonl"
+        results = launch(
+            worker,
+            folder,
+            plan=ProcessPlan(2, 1, "cpu"),
+            events_file=folder / "events.jsonl",
+            stoppable="stoppable" in sys.argv,
+            timeout_s=timeout_s,
         )
+        (folder / "results.json").write_text(json.dumps(results))
     except KeyboardInterrupt:
         sys.exit(130)
+    except PreemptedError as error:
+        sys.exit(f"preempted: {error}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""The first function of every worker: its signals, its end with its parent, its last words."""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from alignctl.engine.context import WorkerContext
+from alignctl.engine.heartbeat import Heartbeat
+from alignctl.engine.placement import ProcessPlan
+from alignctl.engine.stopping import Stopping, is_stop_requested
+from alignctl.errors import AlignctlError
+
+P = TypeVar("P")
+R = TypeVar("R")
+_PRECEDENCE_S = 0.5
+_PARENT_ASKS_WITHIN_S = 2.0
+# An honest wait for a slower peer may be long; hangs are found by their missing heartbeats
+_COLLECTIVE_TIMEOUT = timedelta(days=1)
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Job(Generic[P, R]):
+    """What travels to every worker."""
+
+    worker: Callable[[WorkerContext, P], R]
+    payload: P
+    plan: ProcessPlan
+    events_file: Path
+    scratch: Path
+    parent: int
+    stoppable: bool
+
+
+def held_signals(*, stoppable: bool) -> set[signal.Signals]:
+    """What a worker must be started with blocked, so that nothing ends it while it imports.
+
+    A new worker would print a traceback on SIGINT, and die of SIGUSR1, which it is to ignore.
+    In a stoppable launch SIGTERM stays blocked, so that a thread can wait for it whatever the
+    others are in, a collective for example.
+    """
+    held = {signal.SIGINT, signal.SIGUSR1}
+    return held | {signal.SIGTERM} if stoppable else held
+
+
+def enter(job: Job[P, R]) -> R:
+    """What `job.worker` returned in this process; why it failed is left in the scratch folder."""
+    _end_with_parent(job.parent)
+    _settle_signals(job)
+    torch.set_num_threads(job.plan.threads_per_process)
+    rank = int(os.environ["RANK"])
+    try:
+        return _work(job, rank)
+    except BaseException as error:
+        _record(failure_file(job.scratch, rank), error)
+        if isinstance(error, RuntimeError) and job.plan.num_processes > 1:
+            time.sleep(_PRECEDENCE_S)  # the peer whose loss raised this is to be found dead first
+        raise
+
+
+def failure_file(scratch: Path, rank: int) -> Path:
+    """Where a worker that failed says why."""
+    return scratch / f"failure_{rank}.json"
+
+
+def _work(job: Job[P, R], rank: int) -> R:
+    world_size = int(os.environ["WORLD_SIZE"])
+    heartbeat = Heartbeat(job.scratch, rank)
+    context = WorkerContext(
+        rank=rank,
+        world_size=world_size,
+        device=_device(job.plan, int(os.environ["LOCAL_RANK"])),
+        threads=job.plan.threads_per_process,
+        events_file=job.events_file,
+        stopping=Stopping(job.scratch, rank=rank, world_size=world_size) if job.stoppable else None,
+        heartbeat=heartbeat,
+    )
+    backend = "cpu:gloo,cuda:nccl" if job.plan.device == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
+    result = job.worker(context, job.payload)
+    context.no_more_steps()
+    heartbeat.end()
+    dist.destroy_process_group()
+    return result
+
+
+def _device(plan: ProcessPlan, local_rank: int) -> torch.device:
+    if plan.device == "cpu":
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker whose parent was killed has nobody to work for."""
+    if sys.platform == "linux":
+        # The kernel kills this process when the thread that started it ends: the parent's agent
+        # thread, which lives until all workers are gone
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    if os.getppid() != parent:  # it ended before the kernel knew
+        os._exit(1)
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
+
+
+def _exit_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _settle_signals(job: Job[P, R]) -> None:
+    """Let come what was held while this process imported; the parent speaks for all."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a word
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGUSR1})
+    if job.stoppable:
+        threading.Thread(target=_answer_sigterm, args=(job,), daemon=True).start()
+
+
+def _answer_sigterm(job: Job[P, R]) -> None:
+    """End on a SIGTERM, unless it was meant for the whole job and the parent asks to stop."""
+    while True:
+        sender = _await_sigterm()
+        # the parent asks by a file, and ends by this signal those who have lost a peer
+        if sender == job.parent or not _will_be_asked_to_stop(job.scratch):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _await_sigterm() -> int | None:
+    """The process that sent it, where the system tells."""
+    if hasattr(signal, "sigwaitinfo"):
+        return signal.sigwaitinfo({signal.SIGTERM}).si_pid
+    signal.sigwait({signal.SIGTERM})  # macOS
+    return None
+
+
+def _will_be_asked_to_stop(scratch: Path) -> bool:
+    deadline = time.monotonic() + _PARENT_ASKS_WITHIN_S
+    while time.monotonic() < deadline:
+        if any(scratch.glob("failure_*.json")):
+            return False
+        if is_stop_requested(scratch):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _record(path: Path, error: BaseException) -> None:
+    known = isinstance(error, AlignctlError)
+    first_line = str(error).strip().partition("\n")[0]
+    line = str(error) if known else f"{type(error).__name__}: {first_line}".removesuffix(": ")
+    values = {
+        "time": time.time(),
+        "kind": type(error).__name__ if known else None,
+        "message": line,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    beside = path.with_suffix(".partial")  # the parent may end us while we write
+    beside.write_text(json.dumps(values), encoding="utf-8")
+    beside.replace(path)
