@@ -1,6 +1,7 @@
 """The command line: thin functions, and the one place that turns errors into exit codes.
 
-0 done, 1 failed, 2 wrong usage or config, 130 interrupted.
+0 done, 1 failed, 2 wrong usage or config, 130 interrupted, 75 stopped by SIGTERM or SIGUSR1: the
+same command goes on from there (EX_TEMPFAIL, which job queues know).
 """
 
 import sys
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from alignctl import __version__
+from alignctl.cli_config import config_app
 from alignctl.cli_options import (
     AllPairs,
     Confidence,
@@ -33,11 +35,13 @@ from alignctl.cli_options import (
     Run,
     RunDir,
     Splits,
+    Timeout,
     Verbose,
+    group,
 )
-from alignctl.errors import AlignctlError, ConfigError
+from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 
 
 class _Group(TyperGroup):
@@ -54,20 +58,15 @@ class _Group(TyperGroup):
 
                 traceback.print_exc()
             print_error(str(error))
-            raise typer.Exit(WRONG_USAGE if isinstance(error, ConfigError) else FAILED) from error
+            raise typer.Exit(_exit_code(error)) from error
         except KeyboardInterrupt as error:
             print_error("interrupted")
             raise typer.Exit(INTERRUPTED) from error
 
 
-def _group(text: str) -> typer.Typer:
-    return typer.Typer(
-        help=text,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+def _exit_code(error: AlignctlError) -> int:
+    codes = {ConfigError: WRONG_USAGE, PreemptedError: PREEMPTED}
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), FAILED)
 
 
 app = typer.Typer(
@@ -77,10 +76,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-sweep_app = _group("Train and evaluate a study at several values of one setting.")
-report_app = _group("Turn the tables of runs into something to read.")
-report_to_app = _group("Choose the format.")
-config_app = _group("List, show and check studies.")
+sweep_app = group("Train and evaluate a study at several values of one setting.")
+report_app = group("Turn the tables of runs into something to read.")
+report_to_app = group("Choose the format.")
 app.add_typer(sweep_app, name="sweep")
 app.add_typer(report_app, name="report")
 report_app.add_typer(report_to_app, name="to")
@@ -111,6 +109,7 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint.")
     ] = False,
+    timeout: Timeout = 1800.0,
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -123,7 +122,7 @@ def pretrain(
     plan = command.plan(config, changes, run_dir=run_dir, nproc=nproc, resume=resume)
     if dry_run:
         return _print_plan(plan.summary())
-    result = command.run(plan, json_output=as_json)
+    result = command.run(plan, json_output=as_json, timeout_s=timeout)
     if as_json:
         return _print_result(result)
     if plan.finished:
@@ -248,6 +247,59 @@ def weight_gap(
     return print_line(f"{plan.run.weight_gap}: tables written")
 
 
+@app.command()
+def verify(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories or their names; all are compared with the first.",
+            show_default="the newest under ./runs",
+        ),
+    ] = None,
+    epoch: Annotated[
+        int | None,
+        typer.Option(help="Draw this one's batches again.", show_default="the first finished one"),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check the proof of shared randomness: weights, checkpoints, batches and views."""
+    from alignctl.commands import verify as command
+    from alignctl.console import print_line, print_table
+
+    plan = command.plan(runs or (), epoch=epoch)
+    if dry_run:
+        return _print_plan(plan.summary())
+    result = command.run(plan, json_output=as_json)
+    if as_json:
+        _print_result(result)
+    else:
+        for title, columns, rows in command.tables_of(result):
+            print_table(title, columns, rows)
+        for line in command.conclusions(result):
+            print_line(line)
+    if not result.ok:
+        raise AlignctlError(command.failure(result))
+    return None
+
+
+@app.command()
+def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
+    """What this machine has, and whether processes can work together on it: for bug reports."""
+    from alignctl.commands import doctor as command
+    from alignctl.console import print_table
+
+    result = command.run()
+    if as_json:
+        _print_result(result)
+    else:
+        print_table(*command.table_of(result))
+    if not result.ok:
+        raise AlignctlError(command.failure(result))
+
+
 @sweep_app.command("temperature")
 def sweep_temperature(
     config: Config = None,
@@ -310,42 +362,6 @@ def report_to_markdown(
     for answer in result.answers:
         print_line(answer)
     return print_line(f"{result.report}: written, with {len(result.figures)} figures")
-
-
-@config_app.command("list")
-def config_list() -> None:
-    """The ready-made studies."""
-    from alignctl.commands import config as command
-    from alignctl.console import print_line
-
-    for line in command.descriptions():
-        print_line(line)
-
-
-@config_app.command("show")
-def config_show(name: str, overrides: Overrides = None) -> None:
-    """A study as it would run, every default written out."""
-    from alignctl.config.load import load_study, to_yaml
-
-    typer.echo(to_yaml(load_study(name, overrides or ())), nl=False)
-
-
-@config_app.command("validate")
-def config_validate(file: str, overrides: Overrides = None) -> None:
-    """Check a study without running it."""
-    from alignctl.config.load import load_study
-
-    study = load_study(file, overrides or ())
-    typer.echo(f"{file}: a valid study of {', '.join(study.objective_names)}")
-
-
-@config_app.command("schema")
-def config_schema() -> None:
-    """The JSON Schema of a study, for editors."""
-    from alignctl.config import StudyConfig
-    from alignctl.console import print_json
-
-    print_json(StudyConfig.model_json_schema())
 
 
 def _split(config: str | None, overrides: Sequence[str] | None) -> tuple[str | None, list[str]]:

@@ -1,9 +1,30 @@
-"""Arguments and options of the subcommands, as Typer reads them."""
+"""Arguments, options and groups of the subcommands, as Typer reads them."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from alignctl.errors import ConfigError
+
+
+def group(text: str) -> typer.Typer:
+    """A command that has subcommands, described by this text."""
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _seconds(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ConfigError(f"--timeout: {value:g} is not a number of seconds above 0")
+    return value
+
 
 Config = Annotated[
     str | None,
@@ -22,6 +43,14 @@ RunDir = Annotated[
     typer.Option(help="Where results go.", show_default="the next free ./runs/NAME"),
 ]
 NProc = Annotated[str, typer.Option(help="Processes: auto, or a number.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        callback=_seconds,
+        help="Seconds without progress after which a worker counts as hung.",
+    ),
+]
 Reference = Annotated[str, typer.Option(help="The objective that others are compared with.")]
 Metrics = Annotated[
     list[str] | None,

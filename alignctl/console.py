@@ -11,6 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
@@ -51,7 +52,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         words = index == 0 or all(isinstance(row[index], str) for row in rows)
         table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(escape(_cell(value)) for value in row))
     # As wide as it needs to be: a terminal may wrap a line, but no digit is ever cut off.
     needed = out.measure(table, options=out.options.update(max_width=1000)).maximum
     Console(file=out.file, width=max(out.width, needed), highlight=False).print(table)
@@ -92,6 +93,11 @@ class View:
         if handler is not None:
             handler(event)
 
+    def on_warning(self, event: Event) -> None:
+        """Something that does not stop the work, but that its results have to be read with."""
+        err.print("[bold yellow]warning:[/] ", end="")
+        err.print(event["text"], markup=False, emoji=False, soft_wrap=True)
+
     def _show(self, *parts: Any) -> None:
         if self._live is not None:
             self._live.update(Group(*parts))
@@ -119,15 +125,17 @@ class TrainingView(View):
         )
         self._epochs: TaskID | None = None
         self._steps: TaskID | None = None
-        self._total_epochs = 0
+        self._total_epochs = self._total_steps = 0
 
     def on_start(self, event: Event) -> None:
         """The study is loaded and training begins."""
         self._total_epochs = event["epochs"]
-        done = event["finished_epochs"]
+        done, steps = event["finished_epochs"], event["finished_steps"]
         self._epochs = self._bars.add_task("epoch", total=event["epochs"], completed=done, note="")
-        self._steps = self._bars.add_task("step", total=event["steps_per_epoch"], note="")
-        resumed = f", going on after epoch {done}" if done else ""
+        self._total_steps = event["steps_per_epoch"]
+        self._steps = self._bars.add_task("step", total=self._total_steps, completed=steps, note="")
+        behind = f"epoch {done}" + (f" and {steps} steps" if steps else "")
+        resumed = f", going on after {behind}" if done or steps else ""
         text = f"training {', '.join(event['objectives'])} in {event['run']}{resumed}"
         self._console.print(text, markup=False, emoji=False, soft_wrap=True)
         self._draw()
@@ -154,7 +162,7 @@ class TrainingView(View):
                 self._epochs, completed=event["epoch"], note=f"{self._rate:.0f} images/s"
             )
             finished = event["epoch"] == self._total_epochs
-            self._bars.update(self._steps, completed=event["steps"] if finished else 0)
+            self._bars.update(self._steps, completed=self._total_steps if finished else 0)
         self._draw()
 
     def _draw(self) -> None:
@@ -185,6 +193,10 @@ class CountView(View):
     def on_compare(self, event: Event) -> None:
         """A pair of objectives is about to be compared."""
         self._advance("comparing weights", event)
+
+    def on_check(self, event: Event) -> None:
+        """A claim of a run is about to be checked."""
+        self._advance("verifying", event)
 
     def _advance(self, title: str, event: Event) -> None:
         if self._task is None:

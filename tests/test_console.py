@@ -49,6 +49,11 @@ def test_numbers_have_four_digits_and_gaps_are_a_dash(printed):
     assert line.split() == ["x", "0.1235", "-", "-", "12"]
 
 
+def test_brackets_in_a_cell_are_shown_as_they_are(printed):
+    _, line = printed(["a", "b"], [["[cl, nscl]", "runs/[/bold]"]])
+    assert line == "[cl, nscl]  runs/[/bold]"
+
+
 def test_a_narrow_terminal_cuts_no_digit_and_no_name(printed):
     names = [f"metric{number} key=value" for number in range(20)]
     header, line = printed(names, [[0.5] * 20], width=40)

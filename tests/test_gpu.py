@@ -12,6 +12,7 @@ from alignctl.config.load import load_study
 from alignctl.config.metrics import USUAL_METRICS, parse_metrics
 from alignctl.metrics.comparison import Question, scores
 from alignctl.metrics.sources import InMemory
+from alignctl.runs.tables import read_parquet
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data
 from alignctl.training.fingerprint import fingerprint
@@ -74,3 +75,20 @@ def test_a_study_runs_on_the_gpu(tmp_path: Path):
         assert json.loads(done.stdout)["run"] == "runs/digits"
     manifest = json.loads((tmp_path / "runs/digits/manifest.json").read_text())
     assert manifest["machine"]["device"] == torch.cuda.get_device_name()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("placement", ["objectives", "data", "mesh"])
+def test_two_gpus_train_as_one_does(tmp_path: Path, placement: str):
+    tables, manifests = [], []
+    for number in (1, 2):
+        words = [*TINY, "training.epochs=2", f"placement={placement}", "--nproc", str(number)]
+        done = subprocess.run(
+            [sys.executable, "-m", "alignctl", "pretrain", *words, "--run-dir", f"run{number}"],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        tables.append(read_parquet(tmp_path / f"run{number}" / "training.parquet"))
+        manifests.append(json.loads((tmp_path / f"run{number}" / "manifest.json").read_text()))
+    assert manifests[0]["batches"] == manifests[1]["batches"]
+    assert (tables[0]["loss"] / tables[1]["loss"] - 1).abs().max() < 1e-2

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from alignctl.analysis.models import common_epochs
+from alignctl.analysis.models import common_epochs, load_checkpoint
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import CheckpointError
 from alignctl.metrics import WeightGap, weight_gap
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import load_weights
-from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 
@@ -49,8 +47,7 @@ def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
         for epoch in epochs:
             context.report("compare", epoch=epoch, done=done, total=len(job.objectives))
             ours, theirs = (
-                load_weights(checkpoint_file(run, name, epoch))
-                for name in (job.reference, objective)
+                load_checkpoint(run, name, epoch) for name in (job.reference, objective)
             )
             rows += _rows(job, weight_gap(ours, theirs), objective=objective, epoch=epoch)
     context.report("compare", done=len(job.objectives), total=len(job.objectives))

@@ -20,9 +20,10 @@ from alignctl.config.metrics import (
 from alignctl.config.validation import unknown
 from alignctl.console import CountView
 from alignctl.engine.placement import DeviceType, available_cores, parse_device, parse_nproc
-from alignctl.errors import AlignctlError, ConfigError
+from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import find, saved_epochs
+from alignctl.runs.lock import run_lock
 
 SPLITS = ("train", "test")
 _COLUMNS_AT_MOST = 12
@@ -217,19 +218,15 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     todo = pending(plan.run, job, read_table(plan.run))
     if todo:
         processes = plan_processes(
-            plan.num_processes,
-            limit=available_cores(),
-            limit_name="cores",
-            device=plan.device,
+            plan.num_processes, limit=available_cores(), limit_name="cores", device=plan.device
         )
-        with CountView(json_output=json_output) as view:
-            launch(evaluate, job, plan=processes, events_file=plan.run.events_file, listener=view)
+        events = plan.run.events_file
+        with (
+            run_lock(plan.run.path, "eval-alignment"),
+            CountView(json_output=json_output) as view,
+        ):
+            launch(evaluate, job, plan=processes, events_file=events, listener=view)
     rows = _rows(plan)
-    if not rows:
-        raise AlignctlError(
-            f"{plan.run.alignment_table}: lacks what was evaluated; "
-            "is another evaluation of this run at work?"
-        )
     return EvalResult(
         run=str(plan.run.path),
         representation=options.representation,

@@ -1,17 +1,20 @@
 """Train every objective of a study in lock step."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import first_difference, load_study
+from alignctl.config.placement import grid, usable_processes
 from alignctl.console import TrainingView
 from alignctl.engine.placement import parse_nproc
-from alignctl.errors import AlignctlError, ConfigError
-from alignctl.runs import Manifest, RunDirectory
+from alignctl.errors import AlignctlError, ConfigError, PreemptedError
+from alignctl.runs import Manifest, RunDirectory, Status
 from alignctl.runs.directory import newest, newest_of, next_free
+from alignctl.runs.lock import run_lock
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,25 @@ class PretrainPlan:
     study: StudyConfig
     run: Path
     num_processes: int | None
+    resume: bool
     finished: bool
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
-        processes = self.num_processes or "auto (one per GPU or core, at most one per objective)"
         return {
             "run": str(self.run),
-            "processes": processes,
+            "processes": self.num_processes or "auto (one per GPU or core, as many as can be used)",
+            **self._shape(),
             "saved_epochs": list(self.study.saved_epochs),
             "study": self.study.model_dump(mode="json"),
         }
+
+    def _shape(self) -> dict[str, int]:
+        """How the processes divide the work, where their number is known."""
+        if self.num_processes is None:
+            return {}
+        shape = grid(self.study, self.num_processes)
+        return {"groups_of_objectives": shape.num_groups, "shares_of_a_batch": shape.num_shares}
 
 
 @dataclass(frozen=True)
@@ -96,49 +107,72 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
         raise ConfigError(f"{run}: is a file; choose another --run-dir")
     elif not directory.is_free:
         raise ConfigError(f"{run}: is not empty and holds no run; choose another --run-dir")
-    return PretrainPlan(study, run, parse_nproc(nproc), finished)
+    num_processes = parse_nproc(nproc)
+    if num_processes is not None:
+        grid(study, num_processes)
+    return PretrainPlan(study, run, num_processes, resume, finished)
 
 
-def run(plan: PretrainPlan, *, json_output: bool = False) -> PretrainResult:
-    """Train what the plan says, or go on where an earlier start left off."""
+def run(
+    plan: PretrainPlan, *, json_output: bool = False, timeout_s: float = 1800.0
+) -> PretrainResult:
+    """Train what the plan says, or go on where an earlier start left off.
+
+    timeout_s: without progress for so long, a worker counts as hung.
+    Raises PreemptedError where a signal asked to stop, once all is saved.
+    """
     if not plan.finished:
-        _train(plan, json_output=json_output)
+        with run_lock(plan.run, "pretrain"):
+            # what was planned may have been begun, or ended, by another process since
+            nproc = str(plan.num_processes or "auto")
+            plan = plan_study(plan.study, run=plan.run, nproc=nproc, resume=plan.resume)
+            if not plan.finished:
+                _train(plan, json_output=json_output, timeout_s=timeout_s)
     return _result(RunDirectory(plan.run))
 
 
-def _train(plan: PretrainPlan, *, json_output: bool) -> None:
+def _train(plan: PretrainPlan, *, json_output: bool, timeout_s: float) -> None:
     from alignctl.engine.launch import launch
-    from alignctl.engine.placement import plan_processes
+    from alignctl.engine.placement import num_devices, plan_processes
     from alignctl.training.worker import TrainingJob, train
 
     study, directory = plan.study, RunDirectory(plan.run)
-    processes = plan_processes(
-        plan.num_processes, limit=len(study.objectives), limit_name="objectives to place"
-    )
+    num_processes = plan.num_processes or usable_processes(study, num_devices())
+    processes = plan_processes(num_processes, limit=num_processes, limit_name="usable")
     with TrainingView(batch_size=study.training.batch_size, json_output=json_output) as view:
         try:
-            launch(
+            manifests = launch(
                 train,
                 TrainingJob(study, plan.run.absolute()),
                 plan=processes,
                 events_file=directory.events_file,
                 listener=view,
+                stoppable=True,
+                timeout_s=timeout_s,
             )
-        except (KeyboardInterrupt, SystemExit):  # SystemExit: a SIGTERM, as from SLURM
+        except (KeyboardInterrupt, SystemExit):  # SystemExit: its terminal was closed
             _leave(directory, "interrupted", None)
             raise
         except AlignctlError as error:
             _leave(directory, "failed", str(error))
             raise
+    manifest = manifests[0]
+    if manifest is not None and manifest.status == "interrupted":
+        raise PreemptedError(
+            f"{plan.run}: stopped as asked and saved, with {manifest.finished_epochs} of "
+            f"{study.training.epochs} epochs done; "
+            f"go on with `alignctl pretrain --resume --run-dir {plan.run}`"
+        )
 
 
-def _leave(directory: RunDirectory, status: str, error: str | None) -> None:
-    """Say in the manifest how an unfinished run ended."""
-    if not directory.exists:
-        return
-    manifest = Manifest.read(directory.manifest_file)
-    if manifest.status == "running":
-        manifest.updated(status=status, error=error).write(directory.manifest_file)
+def _leave(directory: RunDirectory, status: Status, error: str | None) -> None:
+    """Say in the manifest how an unfinished run ended, if that can still be written."""
+    with suppress(AlignctlError):
+        if not directory.exists:
+            return
+        manifest = Manifest.read(directory.manifest_file)
+        if manifest.status == "running":
+            manifest.updated(status=status, error=error).write(directory.manifest_file)
 
 
 def _result(directory: RunDirectory) -> PretrainResult:

@@ -11,8 +11,9 @@ from alignctl.config.load import apply_overrides, load_study, parse_yaml, valida
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line
 from alignctl.engine.placement import available_cores, parse_nproc
-from alignctl.errors import AlignctlError, ConfigError
+from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs.directory import RUNS
+from alignctl.runs.lock import is_lock_file, run_lock
 from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
 
 # What can be swept: its name on the command line, and the config's key.
@@ -89,15 +90,17 @@ def plan(
         raise ConfigError(
             f"{sweep.path}: holds another sweep ({difference}); choose another --run-dir"
         )
-    if (
-        not sweep.exists
-        and sweep.path.exists()
-        and (not sweep.path.is_dir() or any(sweep.path.iterdir()))
-    ):
+    if not sweep.exists and not _is_free(sweep.path):
         raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
     eval_alignment.others(studies[0].objective_names, made.reference, where=studies[0].name)
     return made
+
+
+def _is_free(path: Path) -> bool:
+    if not path.exists():
+        return True
+    return path.is_dir() and all(map(is_lock_file, path.iterdir()))
 
 
 def _parse_values(text: str) -> tuple[Any, ...]:
@@ -123,6 +126,11 @@ def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
 
 def run(plan: SweepPlan, *, json_output: bool = False) -> SweepResult:
     """Train and evaluate what is not finished yet; failing values do not stop the others."""
+    with run_lock(plan.sweep.path, "sweep"):
+        return _run(plan, json_output=json_output)
+
+
+def _run(plan: SweepPlan, *, json_output: bool) -> SweepResult:
     known = plan.sweep.description().values if plan.sweep.exists else ()
     values = (*known, *(value for value in plan.values if value not in known))
     key = PARAMETERS[plan.parameter]
@@ -133,6 +141,10 @@ def run(plan: SweepPlan, *, json_output: bool = False) -> SweepResult:
         label = f"{plan.parameter}={value}"
         try:
             _run_one(plan, value, study, label, json_output=json_output)
+        except PreemptedError as error:
+            raise PreemptedError(
+                f"{plan.sweep.path}: stopped at {label}, all is saved; run the same sweep again"
+            ) from error
         except AlignctlError as error:
             failures[label] = str(error)
             _say(f"{label}: failed", json_output=json_output)

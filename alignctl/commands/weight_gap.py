@@ -10,6 +10,7 @@ from alignctl.console import CountView
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import find
+from alignctl.runs.lock import run_lock
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
     from alignctl.engine.placement import plan_processes
 
     job = WeightGapJob(plan.run.path.absolute(), plan.reference, plan.objectives)
-    with CountView(json_output=json_output) as view:
+    with run_lock(plan.run.path, "weight-gap"), CountView(json_output=json_output) as view:
         (rows,) = launch(
             measure,
             job,

@@ -158,11 +158,16 @@ def to_yaml(config: StudyConfig) -> str:
 
 def first_difference(config: StudyConfig, other: StudyConfig) -> str | None:
     """`training.epochs is 30 here and 20 there` for the first key that differs, or None."""
-    ours, theirs = (_flatten(study.model_dump(mode="json")) for study in (config, other))
-    for key in {**ours, **theirs}:
-        if ours.get(key) != theirs.get(key):
-            return f"{key} is {ours.get(key)} here and {theirs.get(key)} there"
+    for key, (ours, theirs) in differences(config, other).items():
+        return f"{key} is {ours} here and {theirs} there"
     return None
+
+
+def differences(config: StudyConfig, other: StudyConfig) -> dict[str, tuple[Any, Any]]:
+    """Both values of every key that differs, by its dotted path; None where a study lacks it."""
+    ours, theirs = (_flatten(study.model_dump(mode="json")) for study in (config, other))
+    pairs = {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
+    return {key: (mine, its) for key, (mine, its) in pairs.items() if mine != its}
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:

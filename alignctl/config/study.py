@@ -28,8 +28,9 @@ class StudyConfig(ConfigModel):
     """Epochs after which weights are saved (0: the initial ones); the last epoch always is,
     and those after it are ignored. Left out: 0, every 10 epochs below 100, then every 100."""
     seed: NonNegativeInt = 0
-    placement: Literal["objectives"] = "objectives"
-    """objectives: each process trains some of the objectives, all of them on the same batches."""
+    placement: Literal["objectives", "data", "mesh"] = "objectives"
+    """objectives: each process trains some of the objectives, all of them on the same batches;
+    data: all processes share every batch of every objective; mesh: both at once."""
 
     @field_validator("objectives")
     @classmethod

@@ -29,8 +29,12 @@ class Network(nn.Module):
         self._format = torch.channels_last if channels_last else torch.contiguous_format
 
     def forward(self, images: Tensor) -> Representations:
-        """h and g in float32, computed under bfloat16 autocast where the study says so."""
+        """h and g in at least float32, computed under bfloat16 autocast where the study says so."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
             h = self.encoder(images.contiguous(memory_format=self._format))
             g = self.projector(h)
-        return Representations(h=h.float(), g=g.float())
+        return Representations(h=_at_least_float32(h), g=_at_least_float32(g))
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -41,6 +41,16 @@ def parse_device(text: str) -> DeviceType | None:
     return None if text == "auto" else text  # type: ignore[return-value]
 
 
+def num_devices(device: DeviceType | None = None) -> int:
+    """GPUs, or cores where there are none or `device` says cpu; ConfigError without cuda."""
+    import torch
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and not num_gpus:
+        raise ConfigError("--device: cuda is not available here")
+    return num_gpus if num_gpus and device != "cpu" else available_cores()
+
+
 def plan_processes(
     nproc: int | None,
     *,

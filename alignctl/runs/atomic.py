@@ -19,6 +19,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -26,6 +27,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             beside.unlink()
 
 
+def _sync_folder(folder: Path) -> None:
+    """A renamed file may have its old name again after a power cut, unless the folder is synced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace the file's text atomically."""
     write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while writing left beside the files of a folder."""
+    for path in folder.glob(".*.partial"):
+        path.unlink(missing_ok=True)

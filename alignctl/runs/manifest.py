@@ -84,10 +84,10 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+def package_versions(*others: str) -> dict[str, str]:
+    """Versions of Python, of the packages that numbers depend on, and of others."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *others):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

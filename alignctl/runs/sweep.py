@@ -73,10 +73,14 @@ class SweepDirectory:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema version {values['schema_version']}, not {SCHEMA_VERSION}")
+            parameter, swept = values["parameter"], tuple(values["values"])
+            # they name folders: none of them may lead out of the sweep's
+            if not str(parameter).isidentifier() or not all(map(_is_number, swept)):
+                raise ValueError(f"'{parameter}' over {list(swept)} is no sweep")
             return SweepDescription(
-                parameter=values["parameter"],
+                parameter=parameter,
                 key=values["key"],
-                values=tuple(values["values"]),
+                values=swept,
                 study=validate_study(values["study"], str(path)),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -91,6 +95,10 @@ class SweepDirectory:
         override = f"{key}={value_of(study, key)}"
         aligned = validate_study(apply_overrides(values, [override]), str(self.path))
         return first_difference(study, aligned)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _has(run: RunDirectory, key: str, value: Any) -> bool:

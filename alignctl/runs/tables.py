@@ -9,8 +9,13 @@ from alignctl.runs.atomic import write_atomically
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Replace a parquet table."""
-    write_atomically(path, lambda beside: table.to_parquet(beside, index=False))
+    """Replace a parquet table, whose pages carry checksums."""
+    write_atomically(
+        path,
+        lambda beside: table.to_parquet(
+            beside, index=False, engine="pyarrow", write_page_checksum=True
+        ),
+    )
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -23,6 +28,6 @@ def read_parquet(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame()
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error

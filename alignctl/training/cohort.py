@@ -11,8 +11,17 @@ from torch.optim import Optimizer
 from alignctl.config import StudyConfig
 from alignctl.config.objectives import ObjectiveConfig
 from alignctl.encoders import Network, build_network
-from alignctl.objectives import Objective, ObjectiveContext, ViewBatch, build_objective
+from alignctl.engine.collectives import ProcessPeers, sum_in_place
+from alignctl.objectives import (
+    ALONE,
+    Objective,
+    ObjectiveContext,
+    Peers,
+    ViewBatch,
+    build_objective,
+)
 from alignctl.randomness import derive_seed
+from alignctl.training.batch_norm import synchronise_batch_norm
 from alignctl.training.optimizers import build_optimizer
 
 
@@ -24,6 +33,8 @@ class Member:
     network: Network
     objective: Objective
     optimizer: Optimizer
+    peers: Peers = ALONE
+    """The processes that train this very model, each on its share of every batch."""
 
     def weights(self) -> dict[str, Tensor]:
         """Encoder, projector and the objective's own tensors, by name."""
@@ -45,14 +56,20 @@ class Member:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def step(self, batch: ViewBatch, *, learning_rate: float, clip_norm: float | None) -> Tensor:
-        """Take one step and return the loss before it, 0-d, still on the device."""
+        """Take one step and return the loss before it, 0-d, still on the device.
+
+        With peers, this process's part of the loss; all of them take the same step.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss: Tensor = self.objective(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if isinstance(self.peers, ProcessPeers):
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            sum_in_place(gradients, self.peers.group)
         if clip_norm is not None:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, clip_norm)
         self.optimizer.step()
         self.objective.after_step(self.network)
@@ -60,7 +77,12 @@ class Member:
 
 
 def build_member(
-    study: StudyConfig, config: ObjectiveConfig, *, num_classes: int, device: torch.device
+    study: StudyConfig,
+    config: ObjectiveConfig,
+    *,
+    num_classes: int,
+    device: torch.device,
+    peers: Peers = ALONE,
 ) -> Member:
     """A model at its initial weights, which are the same for every objective of the study."""
     context = ObjectiveContext(
@@ -73,6 +95,8 @@ def build_member(
         torch.manual_seed(derive_seed(study.seed, f"objective {config.name}"))
         objective = build_objective(config, context)
     objective = objective.to(device)
+    synchronise_batch_norm(network, peers)
+    synchronise_batch_norm(objective, peers)
     parameters = [*network.parameters(), *objective.parameters()]
     optimizer = build_optimizer(study.training.optimizer, parameters)
-    return Member(config.name, network, objective, optimizer)
+    return Member(config.name, network, objective, optimizer, peers)

@@ -12,7 +12,7 @@ from alignctl.augmentations import make_views
 from alignctl.config import StudyConfig
 from alignctl.datasets import load_images
 from alignctl.errors import ConfigError
-from alignctl.objectives import ViewBatch
+from alignctl.objectives import ALONE, Peers, ViewBatch
 from alignctl.training.batches import draw_batches
 
 
@@ -32,8 +32,13 @@ class TrainingData:
         """Complete batches in one epoch."""
         return len(self.ids) // self.study.training.batch_size
 
-    def batches(self, epoch: int) -> Iterator[ViewBatch]:
-        """The batches of one epoch (from 0), the same in every process of the study."""
+    def batches(
+        self, epoch: int, *, first_step: int = 0, peers: Peers = ALONE
+    ) -> Iterator[ViewBatch]:
+        """The batches of one epoch (from 0), the same in every process of the study.
+
+        first_step: how many of them to pass over, at no cost. With peers: this process's share.
+        """
         training, device = self.study.training, self.images.device
         positions = draw_batches(
             self.labels,
@@ -43,7 +48,8 @@ class TrainingData:
             seed=self.study.seed,
             epoch=epoch,
         )
-        for batch in positions:
+        shares = positions.reshape(len(positions), peers.size, -1)[first_step:, peers.rank]
+        for batch in shares:
             ids = self.ids[batch]
             yield ViewBatch(
                 images=make_views(
@@ -55,6 +61,7 @@ class TrainingData:
                 ),
                 labels=torch.from_numpy(self.labels[batch]).to(device, non_blocking=True),
                 ids=torch.from_numpy(ids).to(device, non_blocking=True),
+                peers=peers,
             )
 
 

@@ -1,6 +1,7 @@
 """Proof that every process trained on the same pixels, at the cost of one sum per batch."""
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -9,23 +10,41 @@ from alignctl.objectives import ViewBatch
 
 _MULTIPLIER = -7046029254386353131  # 2**64 / golden ratio, as a signed odd integer
 
+Fingerprint = tuple[int, int]
+
 
 def fingerprint(batch: ViewBatch) -> Tensor:
     """A 64-bit checksum of the ids and of every bit of the views: (2,) int64, on the device.
 
     Sums modulo 2**64 of bits times odd weights: it changes with any single pixel or place, does
-    not depend on the order of summation, and waits for no device.
+    not depend on the order of summation, and waits for no device. Every value is weighted by its
+    place in the whole batch, so that the fingerprints of the peers' shares add up to the batch's.
     """
-    return torch.stack([_weighted_sum(batch.ids), _weighted_sum(batch.images.view(torch.int32))])
+    bits = batch.images.view(torch.int32).flatten(1)
+    return torch.stack([_weighted_sum(batch.ids[None], batch), _weighted_sum(bits, batch)])
 
 
-def epoch_digest(fingerprints: list[Tensor]) -> str:
+def add_fingerprints(shares: Iterable[Fingerprint]) -> Fingerprint:
+    """The fingerprint of a batch from those of its shares: sums modulo 2**64, signed."""
+    ids, pixels = zip(*shares, strict=True)
+    return _signed(sum(ids)), _signed(sum(pixels))
+
+
+def epoch_digest(fingerprints: Iterable[Tensor | Fingerprint]) -> str:
     """SHA-256 over the fingerprints of an epoch's batches, in their order."""
-    values = torch.stack(fingerprints).cpu().numpy()
+    rows = [torch.as_tensor(each, dtype=torch.int64) for each in fingerprints]
+    values = torch.stack(rows).cpu().numpy()
     return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
 
 
-def _weighted_sum(values: Tensor) -> Tensor:
-    flat = values.flatten().to(torch.int64)
-    weights = torch.arange(1, 2 * flat.numel(), 2, device=flat.device).mul_(_MULTIPLIER)
-    return (flat * weights).sum()
+def _weighted_sum(rows: Tensor, batch: ViewBatch) -> Tensor:
+    """The sum over rows (V, n) of values times weights by their place among the peers' columns."""
+    num_rows, length = rows.shape
+    columns = torch.arange(1, 2 * length, 2, device=rows.device)
+    starts = torch.arange(num_rows, device=rows.device) * batch.peers.size + batch.peers.rank
+    weights = (columns + starts[:, None] * (2 * length)).mul_(_MULTIPLIER)
+    return (rows * weights).sum()
+
+
+def _signed(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63

@@ -1,51 +1,60 @@
 """The training table: one row per epoch, step and objective."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from alignctl.runs import RunDirectory
 from alignctl.runs.tables import read_parquet, write_parquet
 
 
-@dataclass(frozen=True)
-class EpochLosses:
-    """What one objective's losses were in one epoch (from 1)."""
-
-    epoch: int
-    objective: str
-    losses: tuple[float, ...]
-    learning_rates: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean loss of the epoch."""
-        return float(np.mean(self.losses))
-
-
 class TrainingLog:
-    """Rows gathered since the table was last written, and the table itself."""
+    """The rows of all steps so far, in parts that are put in order when they are read."""
 
-    def __init__(self, run: RunDirectory, *, finished_epochs: int) -> None:
-        self._path = run.training_table
-        table = read_parquet(self._path)
-        self._parts = [table[table["epoch"] <= finished_epochs]] if len(table) else []
+    def __init__(self, objectives: Sequence[str], saved: Path | None = None) -> None:
+        """saved: a table to go on from."""
+        self._objectives = tuple(objectives)
+        table = pd.DataFrame() if saved is None else read_parquet(saved)
+        self._parts = [table] if len(table) else []
 
-    def add(self, entry: EpochLosses) -> None:
-        """Remember one epoch of one objective."""
-        steps = len(entry.losses)
-        columns = {
-            "epoch": np.full(steps, entry.epoch),
-            "step": np.arange(1, steps + 1),
-            "objective": [entry.objective] * steps,
-            "loss": entry.losses,
-            "learning_rate": entry.learning_rates,
-        }
-        self._parts.append(pd.DataFrame(columns))
+    def add(
+        self,
+        epoch: int,
+        losses: Mapping[str, Sequence[float]],
+        *,
+        first_step: int,
+        learning_rates: Sequence[float],
+    ) -> None:
+        """Remember steps of one epoch (from 1), those after `first_step`, of every objective."""
+        num_steps = len(learning_rates)
+        for objective in self._objectives:
+            columns = {
+                "epoch": np.full(num_steps, epoch),
+                "step": np.arange(first_step + 1, first_step + num_steps + 1),
+                "objective": [objective] * num_steps,
+                "loss": np.asarray(losses[objective], dtype=np.float64),
+                "learning_rate": np.asarray(learning_rates, dtype=np.float64),
+            }
+            if num_steps:
+                self._parts.append(pd.DataFrame(columns))
 
-    def write(self) -> None:
-        """Replace the table by everything known."""
+    def table(self) -> pd.DataFrame:
+        """Every row, by epoch, objective and step; without columns before the first step."""
+        if len(self._parts) > 1:
+            rows = pd.concat(self._parts, ignore_index=True)
+            places = {name: place for place, name in enumerate(self._objectives)}
+            keys = (rows["step"], rows["objective"].map(places), rows["epoch"])
+            self._parts = [rows.iloc[np.lexsort(keys)].reset_index(drop=True)]
+        return self._parts[0] if self._parts else pd.DataFrame()
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """The mean loss of each objective in one epoch."""
+        rows = self.table()
+        means = rows[rows["epoch"] == epoch].groupby("objective")["loss"].mean()
+        return {name: float(means[name]) for name in self._objectives}
+
+    def write(self, path: Path) -> None:
+        """Replace a file by the table, if there are rows."""
         if self._parts:
-            self._parts = [pd.concat(self._parts, ignore_index=True)]
-            write_parquet(self._path, self._parts[0])
+            write_parquet(path, self.table())

@@ -1,47 +1,71 @@
 """A run as it is kept: opened with proof of a common start, saved so that it can go on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from alignctl.config import StudyConfig
 from alignctl.engine.context import WorkerContext
-from alignctl.errors import TrainingError
+from alignctl.errors import CheckpointError, TrainingError
+from alignctl.objectives import ALONE, Peers
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import (
-    digest,
-    drop_states_before,
-    load_state,
-    resumable_epoch,
-    save_state,
-    save_weights,
-)
+from alignctl.runs.atomic import remove_leftovers
+from alignctl.runs.checkpoints import digest, save_weights
 from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.manifest import git_commit, machine, now, package_versions
+from alignctl.runs.states import (
+    Found,
+    SavedPoint,
+    complete_state,
+    drop_states,
+    load_state,
+    newest_state,
+    save_state,
+    state_table,
+)
 from alignctl.training.cohort import Member
 from alignctl.training.data import TrainingData
-from alignctl.training.log import EpochLosses, TrainingLog
+from alignctl.training.fingerprint import Fingerprint
+from alignctl.training.log import TrainingLog
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One process's part in a run: what it trains, with whom, and where that is kept."""
+
+    context: WorkerContext
+    run: RunDirectory
+    study: StudyConfig
+    data: TrainingData
+    members: Sequence[Member]
+    peers: Peers = ALONE
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole study."""
+        return self.study.training.epochs * self.data.steps_per_epoch
 
 
 @dataclass(frozen=True)
-class EpochResult:
-    """What one process knows after one epoch: its losses, and the digest of what it saw."""
+class Progress:
+    """How far training has come; the same on every process."""
 
-    entries: tuple[EpochLosses, ...]
-    batches: str
+    step: int
+    """Steps behind, over all epochs."""
+    manifest: Manifest
+    fingerprints: tuple[Fingerprint, ...] = ()
+    """Of the batches of the epoch that is under way."""
+    saved_step: int | None = None
+    """The step of the newest state."""
 
 
-def open_run(
-    context: WorkerContext,
-    run: RunDirectory,
-    study: StudyConfig,
-    data: TrainingData,
-    members: list[Member],
-) -> Manifest:
+def open_run(session: Session) -> Manifest:
     """The manifest, new or the run's own, after proof that all models start from one point."""
-    mine = {member.name: digest(member.network.state_dict()) for member in members}
-    weights = {name: value for part in context.gather(mine) for name, value in part.items()}
+    context, run, study, data = session.context, session.run, session.study, session.data
+    mine = {member.name: digest(member.network.state_dict()) for member in session.members}
+    weights = _merged(context.gather(mine))
     if len(set(weights.values())) != 1:
         raise TrainingError(f"the initial weights differ between objectives: {weights}")
     fresh = Manifest(
@@ -52,6 +76,7 @@ def open_run(
         versions=package_versions(),
         machine=machine(_device_name(context.device)),
         git_commit=git_commit(Path.cwd()),
+        placement=study.placement,
         num_processes=context.world_size,
         threads_per_process=context.threads,
         num_train_images=len(data.ids),
@@ -72,94 +97,141 @@ def open_run(
     return manifest
 
 
-def restore(
-    context: WorkerContext,
-    run: RunDirectory,
-    study: StudyConfig,
-    members: list[Member],
-    manifest: Manifest,
-) -> int:
-    """Load the last state that is whole and recorded; the number of epochs it has behind it."""
-    epoch = resumable_epoch(run, study.objective_names, at_most=manifest.finished_epochs)
-    if epoch is not None:
-        for member in members:
-            member.restore(load_state(run, epoch, member.name))
+def restore(session: Session, manifest: Manifest) -> Progress:
+    """Load the newest whole state; without any, the beginning."""
+    context, run = session.context, session.run
+    found = context.gather(newest_state(run) if context.is_first else None)[0]
+    assert found is not None
+    if found.point is None:
+        _refuse_lost_states(run, manifest, found)
+        return Progress(0, manifest)
+    for problem in found.problems:
+        context.report("warning", text=f"{problem}; going on from the state before it")
+    point = found.point
+    for member in session.members:
+        member.restore(load_state(run, point.step, member.name))
     context.wait()
-    return epoch or 0
+    return Progress(point.step, point.manifest, point.fingerprints, saved_step=point.step)
 
 
-def begin(
-    context: WorkerContext, run: RunDirectory, manifest: Manifest, *, finished_epochs: int
-) -> Manifest:
-    """Say that the run goes on from here, by these processes."""
-    seen = {epoch: value for epoch, value in manifest.batches.items() if epoch <= finished_epochs}
+def _refuse_lost_states(run: RunDirectory, manifest: Manifest, found: Found) -> None:
+    """A run that has come further than its beginning is not begun again in silence."""
+    if found.problems:
+        raise CheckpointError(f"{found.problems[0]}; no state before it is left to go on from")
+    if manifest.finished_epochs:
+        raise CheckpointError(
+            f"{run.state}: holds no state to go on from after epoch {manifest.finished_epochs}"
+        )
+
+
+def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
+    """Say that the run goes on from here, by these processes; tables as they were then."""
+    context, run, manifest = session.context, session.run, progress.manifest
+    versions = package_versions()
+    if manifest.versions != versions:
+        changed = [name for name in versions if manifest.versions.get(name) != versions[name]]
+        text = f"other versions than at the start: {', '.join(changed)}; last digits may differ"
+        context.report("warning", text=text)
+    finished = progress.step == session.num_steps
     manifest = manifest.updated(
-        status="running",
+        status="finished" if finished else "running",
         error=None,
-        finished_epochs=finished_epochs,
-        batches=seen,
         num_processes=context.world_size,
         threads_per_process=context.threads,
     )
+    saved = None if progress.saved_step is None else state_table(run, progress.saved_step)
+    log = TrainingLog(session.study.objective_names, saved)
     if context.is_first:
+        for folder in (run.path, *run.state.glob("*"), *run.checkpoints.glob("*")):
+            remove_leftovers(folder)
+        _drop_states(run, progress.step, manifest)
+        log.write(run.training_table)
         manifest.write(run.manifest_file)
-    return manifest
-
-
-def record(
-    context: WorkerContext,
-    log: TrainingLog,
-    manifest: Manifest,
-    results: list[EpochResult],
-    *,
-    epoch: int,
-    seconds: float,
-) -> Manifest:
-    """Add an epoch to log and manifest, and tell who listens."""
-    if len({result.batches for result in results}) != 1:
-        raise TrainingError(f"the processes saw different images or views in epoch {epoch}")
-    entries = {entry.objective: entry for result in results for entry in result.entries}
-    ordered = [entries[name] for name in manifest.initial_weights]
-    for entry in ordered:
-        log.add(entry)
-    context.report(
-        "epoch",
-        epoch=epoch,
-        losses={entry.objective: entry.mean for entry in ordered},
-        learning_rate=ordered[0].learning_rates[-1],
-        steps=len(ordered[0].losses),
-        seconds=seconds,
-    )
-    return manifest.updated(
-        finished_epochs=epoch,
-        training_s=round(manifest.training_s + seconds, 3),
-        batches={**manifest.batches, epoch: results[0].batches},
-    )
+    context.wait()
+    return replace(progress, manifest=manifest), log
 
 
 def save(
-    context: WorkerContext,
-    run: RunDirectory,
-    members: list[Member],
-    log: TrainingLog,
-    manifest: Manifest,
-    *,
-    epoch: int,
-) -> Manifest:
-    """Keep weights and states, then the tables that vouch for them, then drop older states."""
-    for member in members:
-        save_weights(checkpoint_file(run, member.name, epoch), member.weights())
-        save_state(run, epoch, member.name, member.state())
-    context.wait()
+    session: Session, progress: Progress, log: TrainingLog, *, weights_of_epoch: int | None = None
+) -> Progress:
+    """Keep a state, drop older ones, write the tables that follow from it.
+
+    weights_of_epoch: keep the weights too, as those after this epoch.
+    """
+    context, run, step = session.context, session.run, progress.step
+    _check_peers(session)
+    writes = session.members if session.peers.rank == 0 else ()
+    weights = {} if weights_of_epoch is None else {
+        member.name: save_weights(
+            checkpoint_file(run, member.name, weights_of_epoch), member.weights()
+        )
+        for member in writes
+    }  # fmt: skip
+    states = {member.name: save_state(run, step, member.name, member.state()) for member in writes}
+    everywhere = context.gather((weights, states))
+    manifest = _advanced(session, progress, weights_of_epoch, [part[0] for part in everywhere])
     if context.is_first:
-        finished = epoch == run.config.training.epochs
-        manifest = manifest.updated(status="finished" if finished else "running")
-        log.write()
-        manifest.write(run.manifest_file)
-        drop_states_before(run, epoch)
-        context.report("checkpoint", epoch=epoch)
+        log.write(state_table(run, step))
+        files = {f"{name}.pt": sha for _, part in everywhere for name, sha in part.items()}
+        point = SavedPoint(
+            step=step, manifest=manifest, fingerprints=progress.fingerprints, files=files
+        )
+        complete_state(run, point)
+        _drop_states(run, step, manifest)
+        write_tables(session, log, manifest)
+        if weights_of_epoch is not None:
+            context.report("checkpoint", epoch=weights_of_epoch)
     context.wait()
-    return manifest
+    return replace(progress, manifest=manifest, saved_step=step)
+
+
+def _drop_states(run: RunDirectory, step: int, manifest: Manifest) -> None:
+    """Keep the state of this step, and of an unfinished run the one before."""
+    drop_states(run, newest=step, num_kept=1 if manifest.status == "finished" else 2)
+
+
+def write_tables(session: Session, log: TrainingLog, manifest: Manifest) -> None:
+    """What people and later commands read: the training table, then the manifest."""
+    log.write(session.run.training_table)
+    manifest.write(session.run.manifest_file)
+
+
+def _advanced(
+    session: Session,
+    progress: Progress,
+    epoch: int | None,
+    weights: Sequence[Mapping[str, str]],
+) -> Manifest:
+    manifest = progress.manifest
+    finished = progress.step == session.num_steps
+    checkpoints = manifest.checkpoints
+    if epoch is not None:
+        checkpoints = {**checkpoints, epoch: _in_order(session.study, _merged(weights))}
+    return manifest.updated(
+        status="finished" if finished else manifest.status, checkpoints=checkpoints
+    )
+
+
+def _check_peers(session: Session) -> None:
+    """Processes that share batches hold the same weights, or something is broken."""
+    if session.peers.size == 1:
+        return
+    mine = {member.name: digest(member.weights()) for member in session.members}
+    seen: dict[str, str] = {}
+    for part in session.context.gather(mine):
+        for name, value in part.items():
+            if seen.setdefault(name, value) != value:
+                raise TrainingError(
+                    f"objective '{name}': processes that share its batches came to other weights"
+                )
+
+
+def _merged(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _in_order(study: StudyConfig, values: Mapping[str, str]) -> dict[str, str]:
+    return {name: values[name] for name in study.objective_names}
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,6 +1,5 @@
-"""What each training process does: build, train epoch by epoch, save, report."""
+"""What each training process does: build, train step by step, save, report."""
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +8,28 @@ import torch
 from torch import Tensor
 
 from alignctl.config import StudyConfig
+from alignctl.config.placement import grid
+from alignctl.engine.collectives import make_mesh
 from alignctl.engine.context import WorkerContext
-from alignctl.errors import TrainingError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.training.cohort import Member, build_member
+from alignctl.training.cohort import build_member
 from alignctl.training.data import TrainingData, load_training_data
-from alignctl.training.fingerprint import epoch_digest, fingerprint
-from alignctl.training.log import EpochLosses, TrainingLog
-from alignctl.training.record import EpochResult, begin, open_run, record, restore, save
+from alignctl.training.fingerprint import fingerprint
+from alignctl.training.log import TrainingLog
+from alignctl.training.part import EpochPart, after_part
+from alignctl.training.record import (
+    Progress,
+    Session,
+    begin,
+    open_run,
+    restore,
+    save,
+    write_tables,
+)
 from alignctl.training.schedule import warmup_cosine
 
 _REPORT_EVERY_S = 0.5
+_SAVE_EVERY_S = 600.0  # between epochs without a checkpoint, so that a crash costs little
 
 
 @dataclass(frozen=True)
@@ -31,35 +41,46 @@ class TrainingJob:
 
 
 def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
-    """Train this process's share of the objectives; the first process returns the manifest."""
-    study, run = job.study, RunDirectory(job.run)
+    """Train this process's share of the study; the first process returns the manifest.
+
+    Returns early, with everything saved, where the context says to stop.
+    """
+    session = _open_session(context, job)
+    progress = restore(session, open_run(session))
+    progress, log = begin(session, progress)
+    _report_start(session, progress)
+    if progress.saved_step is None:
+        first_epoch = 0 if 0 in session.study.saved_epochs else None
+        progress = save(session, progress, log, weights_of_epoch=first_epoch)
+    saved_at = time.monotonic()
+    while progress.step < session.num_steps:
+        epoch, first_step = divmod(progress.step, session.data.steps_per_epoch)
+        part = _train_steps(session, epoch=epoch, first_step=first_step)
+        late = time.monotonic() - saved_at > _SAVE_EVERY_S
+        parts = context.gather((part, late))
+        progress = after_part(session, progress, log, [part for part, _ in parts], epoch=epoch + 1)
+        if progress.manifest.finished_epochs == epoch:
+            return _stop(session, progress, log)
+        keep = epoch + 1 in session.study.saved_epochs
+        if keep or parts[0][1]:  # the first process's clock decides for all
+            progress = save(session, progress, log, weights_of_epoch=epoch + 1 if keep else None)
+            saved_at = time.monotonic()
+    context.no_more_steps()
+    return progress.manifest if context.is_first else None
+
+
+def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
+    study = job.study
+    shape = grid(study, context.world_size)
+    mesh = make_mesh(context.device.type, shape.num_groups, shape.num_shares)
     data = _load_in_turn(context, study)
     members = [
-        build_member(study, config, num_classes=data.num_classes, device=context.device)
-        for config in study.objectives[context.rank :: context.world_size]
+        build_member(
+            study, config, num_classes=data.num_classes, device=context.device, peers=mesh.peers
+        )
+        for config in study.objectives[mesh.objective_index :: mesh.num_objective_groups]
     ]
-    manifest = open_run(context, run, study, data, members)
-    done = restore(context, run, study, members, manifest)
-    log = TrainingLog(run, finished_epochs=done)
-    manifest = begin(context, run, manifest, finished_epochs=done)
-    context.report(
-        "start",
-        run=str(run.path),
-        objectives=study.objective_names,
-        epochs=study.training.epochs,
-        steps_per_epoch=data.steps_per_epoch,
-        finished_epochs=done,
-    )
-    if done == 0 and 0 in study.saved_epochs:
-        manifest = save(context, run, members, log, manifest, epoch=0)
-    for epoch in range(done + 1, study.training.epochs + 1):
-        started = time.perf_counter()
-        results = context.gather(_train_epoch(context, data, members, epoch))
-        seconds = time.perf_counter() - started
-        manifest = record(context, log, manifest, results, epoch=epoch, seconds=seconds)
-        if epoch in study.saved_epochs:
-            manifest = save(context, run, members, log, manifest, epoch=epoch)
-    return manifest if context.is_first else None
+    return Session(context, RunDirectory(job.run), study, data, members, mesh.peers)
 
 
 def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
@@ -73,31 +94,67 @@ def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
     return data
 
 
-def _train_epoch(
-    context: WorkerContext, data: TrainingData, members: list[Member], epoch: int
-) -> EpochResult:
-    """One pass over the data; reads nothing back from the device before its end."""
-    training = data.study.training
-    losses: dict[str, list[Tensor]] = {member.name: [] for member in members}
+def _report_start(session: Session, progress: Progress) -> None:
+    study, steps = session.study, session.data.steps_per_epoch
+    session.context.report(
+        "start",
+        run=str(session.run.path),
+        objectives=study.objective_names,
+        epochs=study.training.epochs,
+        steps_per_epoch=steps,
+        finished_epochs=progress.step // steps,
+        finished_steps=progress.step % steps,
+    )
+
+
+def _train_steps(session: Session, *, epoch: int, first_step: int) -> EpochPart:
+    """The steps of one epoch (from 0) to its end, or until all processes stop.
+
+    Reads nothing back from the device before its end.
+    """
+    context, data = session.context, session.data
+    training = session.study.training
+    losses: dict[str, list[Tensor]] = {member.name: [] for member in session.members}
     rates: list[float] = []
     fingerprints: list[Tensor] = []
     reported = time.perf_counter()
-    for step, batch in enumerate(data.batches(epoch - 1)):
-        rates.append(training.optimizer.learning_rate * _factor(data, epoch - 1, step))
+    started = reported
+    batches = data.batches(epoch, first_step=first_step, peers=session.peers)
+    for step in range(first_step, data.steps_per_epoch):
+        if context.stops_before(epoch * data.steps_per_epoch + step):
+            break
+        batch = next(batches)
+        rates.append(training.optimizer.learning_rate * _factor(data, epoch, step))
         fingerprints.append(fingerprint(batch))
-        for member in members:
+        for member in session.members:
             loss = member.step(batch, learning_rate=rates[-1], clip_norm=training.clip_norm)
             losses[member.name].append(loss)
+        context.beat()
         if time.perf_counter() - reported > _REPORT_EVERY_S:
             reported = time.perf_counter()
-            context.report("step", epoch=epoch, step=step + 1)
-    entries = tuple(
-        EpochLosses(epoch, name, tuple(torch.stack(values).tolist()), tuple(rates))
-        for name, values in losses.items()
+            context.report("step", epoch=epoch + 1, step=step + 1)
+    return EpochPart(
+        first_step=first_step,
+        losses={name: _to_host(values, torch.float32) for name, values in losses.items()},
+        learning_rates=rates,
+        fingerprints=[(ids, bits) for ids, bits in _to_host(fingerprints, torch.int64)],
+        seconds=time.perf_counter() - started,
     )
-    for entry in entries:
-        _check_finite(entry)
-    return EpochResult(entries, epoch_digest(fingerprints))
+
+
+def _to_host(values: list[Tensor], dtype: torch.dtype) -> list:  # type: ignore[type-arg]
+    return torch.stack(values).to(dtype).tolist() if values else []
+
+
+def _stop(session: Session, progress: Progress, log: TrainingLog) -> Manifest | None:
+    """Save where training stands, and say that it can go on from there."""
+    context = session.context
+    manifest = progress.manifest.updated(status="interrupted")
+    if progress.saved_step != progress.step:
+        save(session, Progress(progress.step, manifest, progress.fingerprints), log)
+    elif context.is_first:
+        write_tables(session, log, manifest)
+    return manifest if context.is_first else None
 
 
 def _factor(data: TrainingData, epoch: int, step: int) -> float:
@@ -112,12 +169,3 @@ def _factor(data: TrainingData, epoch: int, step: int) -> float:
         warmup_epochs=training.schedule.warmup_epochs * steps,
         total_epochs=training.epochs * steps,
     )
-
-
-def _check_finite(entry: EpochLosses) -> None:
-    for step, loss in enumerate(entry.losses, start=1):
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"objective '{entry.objective}': the loss is {loss} at epoch {entry.epoch}, "
-                f"step {step}; try a smaller training.optimizer.learning_rate"
-            )

@@ -18,7 +18,7 @@ from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics import compare
 from alignctl.metrics.comparison import Question, scores
 from alignctl.metrics.sources import Alone, InMemory
-from alignctl.runs import RunDirectory
+from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import load_weights, save_weights
 from alignctl.runs.directory import checkpoint_file
 
@@ -400,7 +400,9 @@ def spoil(run, fault):
     weights = load_weights(path)
     faulty = {name: torch.full_like(value, fault) if value.is_floating_point() else value
               for name, value in weights.items()}  # fmt: skip
-    save_weights(path, faulty)
+    manifest = Manifest.read(run.manifest_file)
+    written = {**manifest.checkpoints[1], "ce": save_weights(path, faulty)}
+    manifest.updated(checkpoints={**manifest.checkpoints, 1: written}).write(run.manifest_file)
 
 
 def check_refused(run, context, metric):

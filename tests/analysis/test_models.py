@@ -7,7 +7,7 @@ from alignctl.analysis.models import common_epochs, load_network, refuse_unknown
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.encoders import build_network
 from alignctl.errors import CheckpointError, ConfigError
-from alignctl.runs import RunDirectory
+from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, load_weights
 from alignctl.runs.directory import checkpoint_file
 
@@ -44,6 +44,7 @@ def test_weights_that_do_not_fit_the_config_are_named(trained, tmp_path):
     run = RunDirectory(tmp_path)
     run.write_config(validate_study(apply_overrides(values, ["encoder.width=0.125"]), "wider"))
     shutil.copytree(trained.checkpoints, run.checkpoints)
+    shutil.copy(trained.manifest_file, run.manifest_file)
     with pytest.raises(CheckpointError) as error:
         load_network(run, "cl", 1, CPU)
     path = checkpoint_file(run, "cl", 1)
@@ -86,3 +87,18 @@ def test_an_unknown_layer_names_the_nearest_one_and_what_there_is(trained, name,
     )
     assert "encoder.layer4, " in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_weights_other_than_those_written_are_refused(trained, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    shutil.copytree(trained.path, run.path)
+    path = checkpoint_file(run, "cl", 1)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        load_network(run, "cl", 1, CPU)
+    assert str(error.value) == f"{path}: damaged: it is not the file that was written"
+    # a run made before digests were kept is read as it lies
+    Manifest.read(run.manifest_file).updated(checkpoints={}).write(run.manifest_file)
+    load_network(run, "cl", 1, CPU)

@@ -32,7 +32,7 @@ def call(monkeypatch, capsys, tmp_path, one_process):
     It runs in an empty folder of its own.
     """
 
-    def launch(worker, payload, *, plan, events_file, listener):
+    def launch(worker, payload, *, plan, events_file, listener, **_):
         assert plan.num_processes >= 1
         return [worker(replace(one_process, events_file=events_file.absolute()), payload)]
 

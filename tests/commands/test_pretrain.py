@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignctl.commands import pretrain
+from alignctl.engine.context import WorkerContext
+from alignctl.errors import ConfigError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import resumable_epoch
 from alignctl.runs.directory import saved_epochs
+from alignctl.runs.lock import run_lock
+from alignctl.runs.states import newest_state
 
 
 @pytest.fixture
@@ -43,8 +47,8 @@ def images_in(path):
         (["dataset.classes=[3]"], 2, "dataset.classes: one class only, '3'"),
         (["dataset.classes=11"], 2, "dataset.classes: 11 is more than the 10"),
         (["dataset.images_per_class=1000"], 2, "dataset.images_per_class: 1000 is more than"),
-        (["--run-dir", "file/run"], 1, "file/run/config.yaml: cannot be written: Not a directory"),
-        (["--run-dir", "/proc/run"], 1, "/proc/run/config.yaml: cannot be written"),
+        (["--run-dir", "file/run"], 1, "file/run: cannot be written: Not a directory"),
+        (["--run-dir", "/proc/run"], 1, "/proc/run: cannot be written"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_one_line_and_writes_nothing(
@@ -72,29 +76,64 @@ def test_a_failed_run_says_why_and_keeps_no_weights_of_the_failing_epoch(call, s
     assert (manifest.status, manifest.error) == ("failed", reason)
     assert manifest.finished_epochs == 0
     assert saved_epochs(run, "cl") == saved_epochs(run, "nscl") == [0]
-    assert resumable_epoch(run, ("cl", "nscl"), at_most=1) == 0
+    assert newest_state(run).point.step == 0
     assert not [path for path in run.path.rglob("*") if path.name.endswith(".partial")]
 
 
-@pytest.mark.parametrize(
-    ("signal", "code", "status"),
-    [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, "interrupted")],
-)
-def test_a_run_ended_by_a_signal_is_marked_as_interrupted(
-    call, short, monkeypatch, signal, code, status
-):
+def test_an_interrupted_run_is_marked_and_goes_on(call, short, monkeypatch):
     def end(*_args, **_kwargs):
-        raise signal
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("alignctl.training.worker._train_epoch", end)
+        patch.setattr("alignctl.training.worker._train_steps", end)
         ended = call("pretrain", *short)
-    assert ended.code == code
+    assert ended.code == 130
     run = RunDirectory(Path("runs/digits"))
-    assert Manifest.read(run.manifest_file).status == status
+    assert Manifest.read(run.manifest_file).status == "interrupted"
     assert call("pretrain", "--resume").code == 0
     assert Manifest.read(run.manifest_file).status == "finished"
     assert saved_epochs(run, "nscl") == [0, 1]
+
+
+def test_a_run_asked_to_stop_says_how_it_goes_on(call, short, monkeypatch):
+    class StopBefore2(WorkerContext):
+        def stops_before(self, step):
+            return step >= 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkerContext, "stops_before", StopBefore2.stops_before)
+        ended = call("pretrain", *short)
+    assert ended.code == 75
+    assert ended.stderr == (
+        "error: runs/digits: stopped as asked and saved, with 0 of 1 epochs done; "
+        "go on with `alignctl pretrain --resume --run-dir runs/digits`\n"
+    )
+    run = RunDirectory(Path("runs/digits"))
+    assert Manifest.read(run.manifest_file).status == "interrupted"
+    assert newest_state(run).point.step == 2
+    resumed = call("pretrain", "--resume", "--run-dir", "runs/digits")
+    assert resumed.code == 0
+    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    starts = [event["finished_steps"] for event in events if event["event"] == "start"]
+    assert starts == [0, 2]
+    assert Manifest.read(run.manifest_file).status == "finished"
+
+
+def test_a_run_that_another_process_works_on_is_refused(call, short):
+    with run_lock(Path("runs/digits"), "pretrain"):
+        ended = call("pretrain", *short, "--run-dir", "runs/digits")
+    assert ended.code == 1
+    assert "runs/digits: in use by another `alignctl pretrain` (process " in ended.stderr
+    assert not Path("runs/digits").exists()
+
+
+def test_a_run_that_was_begun_after_it_was_planned_is_not_touched(make_study, make_run, tmp_path):
+    plan = pretrain.plan_study(make_study(), run=tmp_path / "run", nproc="1", resume=False)
+    other = make_run(tmp_path / "run", status="running")
+    before = other.manifest_file.read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        pretrain.run(plan)
+    assert other.manifest_file.read_bytes() == before
 
 
 def test_each_start_takes_the_next_free_place(call, short):

@@ -6,7 +6,9 @@ import pandas as pd
 
 from alignctl.commands.sweep import SweepResult, table_of
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.engine.context import WorkerContext
 from alignctl.runs import Manifest, RunDirectory
+from alignctl.runs.lock import run_lock
 from alignctl.runs.tables import read_parquet
 
 SWEEP = Path("runs/digits-temperature")
@@ -122,3 +124,24 @@ def test_the_printed_table_has_a_line_per_value_and_split_and_gaps_where_a_value
         ["0.5", "train", None, 0.2, 0.3, 0.1],
         ["1", "test", 0.4, 0.5, None, None],
     ]
+
+
+def test_a_sweep_that_is_told_to_stop_starts_no_other_value(call, short, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkerContext, "stops_before", lambda context, step: step >= 1)
+        stopped = call("sweep", "temperature", *short, "--values", "0.5,1.0")
+    assert stopped.code == 75
+    assert stopped.stderr == (
+        f"error: {SWEEP}: stopped at temperature=0.5, all is saved; run the same sweep again\n"
+    )
+    assert Manifest.read(run_at(0.5).manifest_file).status == "interrupted"
+    assert not run_at(1.0).path.exists()
+    assert call("sweep", "temperature", *short, "--values", "0.5,1.0").code == 0
+    assert count(run_at(0.5), "start") == 2
+
+
+def test_two_sweeps_do_not_write_to_one_folder(call, short):
+    with run_lock(SWEEP, "sweep"):
+        ended = call("sweep", "temperature", *short, "--run-dir", SWEEP)
+    assert ended.code == 1
+    assert f"{SWEEP}: in use by another `alignctl sweep` " in ended.stderr

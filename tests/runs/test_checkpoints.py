@@ -5,18 +5,9 @@ import torch
 
 from alignctl.errors import CheckpointError
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import (
-    digest,
-    drop_states_before,
-    load_state,
-    load_weights,
-    resumable_epoch,
-    save_state,
-    save_weights,
-)
+from alignctl.runs.checkpoints import digest, file_digest, load_weights, save_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
-
-OBJECTIVES = ("cl", "ce")
+from alignctl.runs.states import save_state
 
 
 @pytest.fixture
@@ -73,59 +64,18 @@ def test_a_missing_or_cut_checkpoint_is_named(run):
         load_weights(path)
 
 
-def test_state_comes_back_with_tensors_and_plain_values(run):
-    state = {"optimizer": {"state": {0: {"momentum": torch.ones(2)}}, "groups": [{"lr": 0.1}]}}
-    save_state(run, 3, "cl", state)
-    found = load_state(run, 3, "cl")
-    assert found["optimizer"]["groups"] == [{"lr": 0.1}]
-    assert torch.equal(found["optimizer"]["state"][0]["momentum"], torch.ones(2))
-
-
-class Malicious:
-    """What a pickle could run."""
-
-    def __reduce__(self):
-        return (exec, ("raise SystemExit('code from a checkpoint was run')",))
-
-
-def test_a_state_never_runs_code(run):
-    save_state(run, 3, "cl", {"payload": Malicious()})
-    with pytest.raises(CheckpointError, match=r"cl\.pt: cannot be read: ") as error:
-        load_state(run, 3, "cl")
-    assert "\n" not in str(error.value)
-
-
-def test_a_missing_cut_or_foreign_state_is_named(run):
-    with pytest.raises(CheckpointError, match=r"cl\.pt: cannot be read: "):
-        load_state(run, 3, "cl")
-    save_state(run, 3, "cl", {"a": torch.ones(100)})
-    (path,) = run.state.rglob("cl.pt")
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=r"cl\.pt: cannot be read: "):
-        load_state(run, 3, "cl")
-    torch.save([1, 2], path)
-    with pytest.raises(CheckpointError, match=r"cl\.pt: holds no training state"):
-        load_state(run, 3, "cl")
-
-
-def test_resuming_starts_from_the_last_epoch_that_every_objective_has(run):
-    assert resumable_epoch(run, OBJECTIVES, at_most=99) is None
-    for epoch, names in ((2, OBJECTIVES), (9, OBJECTIVES), (10, ("cl",)), (11, ("ce",))):
-        for name in names:
-            save_state(run, epoch, name, {})
-    assert resumable_epoch(run, OBJECTIVES, at_most=99) == 9
-    assert resumable_epoch(run, OBJECTIVES, at_most=9) == 9
-    assert resumable_epoch(run, OBJECTIVES, at_most=8) == 2
-    assert resumable_epoch(run, OBJECTIVES, at_most=1) is None
-    assert resumable_epoch(run, ("cl",), at_most=99) == 10
-
-
-def test_dropping_states_keeps_the_newest(run):
-    for epoch in (1, 5, 10):
-        save_state(run, epoch, "cl", {})
-    drop_states_before(run, 10)
-    assert resumable_epoch(run, ("cl",), at_most=99) == 10
-    assert [path.name for path in run.state.iterdir()] == ["epoch_0010"]
+def test_a_checkpoint_other_than_the_one_written_is_named(run):
+    path = checkpoint_file(run, "cl", 1)
+    written = save_weights(path, weights())
+    assert written == file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest(load_weights(path, sha256=written)) == digest(weights())
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1  # a bit of a weight: the file can still be read
+    path.write_bytes(changed)
+    assert digest(load_weights(path)) != digest(weights())
+    message = r"epoch_0001\.safetensors: damaged: it is not the file that was written"
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(path, sha256=written)
 
 
 def test_the_digest_is_the_documented_one():
@@ -168,8 +118,8 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("kind", ["weights", "state"])
 @pytest.mark.usefixtures("full_disk")
+@pytest.mark.parametrize("kind", ["weights", "state"])
 def test_a_full_disk_is_a_checkpoint_error_and_leaves_nothing_half_written(run, kind):
     large = {"a": torch.ones(100_000)}
     with pytest.raises(CheckpointError, match="cannot be written: ") as error:

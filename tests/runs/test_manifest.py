@@ -14,7 +14,7 @@ def test_a_manifest_comes_back_as_it_was_written(tmp_path, make_manifest):
     manifest = make_manifest(status="failed", error="why: because", batches={1: "a", 20: "b"})
     manifest.write(tmp_path / "manifest.json")
     assert Manifest.read(tmp_path / "manifest.json") == manifest
-    assert json.loads((tmp_path / "manifest.json").read_text())["schema_version"] == 1
+    assert json.loads((tmp_path / "manifest.json").read_text())["schema_version"] == 2
 
 
 def test_an_update_changes_a_copy_and_moves_the_clock(make_manifest):

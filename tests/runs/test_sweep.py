@@ -71,6 +71,9 @@ def test_a_nested_key_can_be_swept(tmp_path, make_study):
         lambda values: "{",
         lambda values: "[]",
         lambda values: json.dumps({**values, "values": 3}),
+        lambda values: json.dumps({**values, "values": ["/../../elsewhere"]}),
+        lambda values: json.dumps({**values, "values": [True]}),
+        lambda values: json.dumps({**values, "parameter": "../../elsewhere"}),
         lambda values: json.dumps({k: v for k, v in values.items() if k != "study"}),
     ],
 )

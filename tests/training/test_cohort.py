@@ -7,7 +7,8 @@ from torch import nn
 from alignctl.augmentations import make_views
 from alignctl.objectives import ViewBatch
 from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import digest, load_state, save_state
+from alignctl.runs.checkpoints import digest
+from alignctl.runs.states import load_state, save_state
 from alignctl.training.cohort import build_member
 
 NUM_CLASSES = 3

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,34 @@ def test_objectives_and_temperature_change_neither_batches_nor_views(small_study
         for study in (small_study(), small_study("objectives=[ce]", "temperature=0.01"))
     )
     assert all(map(same, data.batches(0), other.batches(0)))
+
+
+@dataclass(frozen=True)
+class Share:
+    rank: int
+    size: int
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_shares_of_a_batch_are_the_batch_cut_in_the_order_of_ranks(small_study, size):
+    data = load_training_data(small_study(), CPU)
+    whole = list(data.batches(1))
+    shares = [list(data.batches(1, peers=Share(rank, size))) for rank in range(size)]
+    for step, batch in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert [part.peers for part in parts] == [Share(rank, size) for rank in range(size)]
+        assert torch.equal(torch.cat([part.images for part in parts], dim=1), batch.images)
+        assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+        assert torch.equal(torch.cat([part.ids for part in parts]), batch.ids)
+
+
+def test_an_epoch_can_be_entered_at_any_step(small_study):
+    data = load_training_data(small_study(), CPU)
+    whole = list(data.batches(2))
+    for first in range(4):
+        rest = list(data.batches(2, first_step=first))
+        assert len(rest) == 3 - first
+        assert all(map(same, whole[first:], rest))
 
 
 def test_a_batch_larger_than_the_dataset_is_refused(small_study):

@@ -1,11 +1,12 @@
 import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from alignctl.objectives import ViewBatch
-from alignctl.training.fingerprint import epoch_digest, fingerprint
+from alignctl.training.fingerprint import add_fingerprints, epoch_digest, fingerprint
 
 
 @pytest.fixture
@@ -66,3 +67,36 @@ def test_the_digest_of_an_epoch_depends_on_the_order_of_its_batches():
     expected = hashlib.sha256(np.array([1, -2, 3, 4], dtype="<i8").tobytes()).hexdigest()
     assert epoch_digest(parts) == expected
     assert epoch_digest(parts[::-1]) != expected
+    assert epoch_digest([(1, -2), (3, 4)]) == expected
+
+
+@dataclass(frozen=True)
+class Share:
+    rank: int
+    size: int
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_fingerprints_of_shares_add_up_to_that_of_the_batch(size):
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 8, 3, 4, 4, generator=stream)
+    labels, ids = torch.zeros(8, dtype=torch.int64), torch.randint(2**31, (8,), generator=stream)
+    whole = tuple(fingerprint(ViewBatch(images, labels, ids)).tolist())
+    parts = [
+        ViewBatch(part, labels[:0], numbers, Share(rank, size))
+        for rank, (part, numbers) in enumerate(
+            zip(images.chunk(size, dim=1), ids.chunk(size), strict=True)
+        )
+    ]
+    shares = [tuple(fingerprint(part).tolist()) for part in parts]
+    assert add_fingerprints(shares) == whole
+    if size > 1:
+        swapped = [replace(part, peers=Share(size - 1 - part.peers.rank, size)) for part in parts]
+        assert add_fingerprints(tuple(fingerprint(p).tolist()) for p in swapped) != whole
+
+
+def test_fingerprints_add_up_modulo_two_to_the_64():
+    assert add_fingerprints([(2**63 - 1, -(2**63)), (1, -1), (0, 5)]) == (
+        -(2**63),
+        2**63 - 1 + 5 - 2**64,
+    )

@@ -1,56 +1,70 @@
 import pandas as pd
 import pytest
 
-from alignctl.runs import RunDirectory
 from alignctl.runs.tables import read_parquet
-from alignctl.training.log import EpochLosses, TrainingLog
+from alignctl.training.log import TrainingLog
+
+NAMES = ("scl", "ce")
+RATES = [0.1, 0.2, 0.3]
 
 
-def entry(epoch, objective="cl", losses=(2.0, 1.0), rates=(0.1, 0.2)):
-    return EpochLosses(epoch, objective, losses, rates)
+def losses(start):
+    return {name: [start + i + k / 10 for k in range(3)] for i, name in enumerate(NAMES)}
 
 
-def test_the_mean_is_over_the_steps():
-    assert entry(1, losses=(1.0, 2.0, 6.0), rates=(1, 1, 1)).mean == 3.0
+def add(log, epoch, steps=slice(0, 3)):
+    chosen = {name: values[steps] for name, values in losses(10.0 * epoch).items()}
+    log.add(epoch, chosen, first_step=steps.start, learning_rates=RATES[steps])
 
 
 def test_the_table_has_a_row_for_every_epoch_objective_and_step(tmp_path):
-    run = RunDirectory(tmp_path)
-    log = TrainingLog(run, finished_epochs=0)
-    log.add(entry(1))
-    log.add(entry(1, "ce", losses=(0.5, 0.25)))
-    log.write()
-    log.add(entry(2))
-    assert len(read_parquet(run.training_table)) == 4, "nothing is written unasked"
-    log.write()
+    log = TrainingLog(NAMES)
+    add(log, 1)
+    log.write(tmp_path / "table.parquet")
+    add(log, 2)
+    assert len(read_parquet(tmp_path / "table.parquet")) == 6, "nothing is written unasked"
+    log.write(tmp_path / "table.parquet")
     expected = pd.DataFrame(
         {
-            "epoch": [1, 1, 1, 1, 2, 2],
-            "step": [1, 2, 1, 2, 1, 2],
-            "objective": ["cl", "cl", "ce", "ce", "cl", "cl"],
-            "loss": [2.0, 1.0, 0.5, 0.25, 2.0, 1.0],
-            "learning_rate": [0.1, 0.2] * 3,
+            "epoch": [1] * 6 + [2] * 6,
+            "step": [1, 2, 3] * 4,
+            "objective": [*["scl"] * 3, *["ce"] * 3] * 2,
+            "loss": [10.0, 10.1, 10.2, 11.0, 11.1, 11.2, 20.0, 20.1, 20.2, 21.0, 21.1, 21.2],
+            "learning_rate": RATES * 4,
         }
     )
-    pd.testing.assert_frame_equal(read_parquet(run.training_table), expected, check_dtype=False)
+    found = read_parquet(tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
 
 
-@pytest.mark.parametrize(("finished", "kept"), [(0, []), (1, [1, 1]), (2, [1, 1, 2, 2])])
-def test_a_resumed_log_forgets_epochs_that_are_not_finished(tmp_path, finished, kept):
-    run = RunDirectory(tmp_path)
-    log = TrainingLog(run, finished_epochs=0)
-    log.add(entry(1))
-    log.add(entry(2))
-    log.write()
-    again = TrainingLog(run, finished_epochs=finished)
-    again.add(entry(finished + 1, losses=(9.0, 9.0)))
-    again.write()
-    table = read_parquet(run.training_table)
-    assert table["epoch"].tolist() == [*kept, finished + 1, finished + 1]
-    assert table["loss"].tolist()[-2:] == [9.0, 9.0]
+@pytest.mark.parametrize("cut", [1, 2])
+def test_an_epoch_in_two_sittings_gives_the_same_bytes_as_in_one(tmp_path, cut):
+    whole, first = TrainingLog(NAMES), TrainingLog(NAMES)
+    for epoch in (1, 2, 3):
+        add(whole, epoch)
+    whole.write(tmp_path / "whole.parquet")
+    add(first, 1)
+    add(first, 2, slice(0, cut))
+    first.write(tmp_path / "saved.parquet")
+    second = TrainingLog(NAMES, tmp_path / "saved.parquet")
+    add(second, 2, slice(cut, 3))
+    assert second.means(2) == whole.means(2)
+    add(second, 3)
+    second.write(tmp_path / "again.parquet")
+    ours, theirs = (tmp_path / name for name in ("again.parquet", "whole.parquet"))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_the_mean_is_over_the_steps_of_an_epoch():
+    log = TrainingLog(NAMES)
+    add(log, 1)
+    add(log, 2)
+    assert log.means(2) == pytest.approx({"scl": 20.1, "ce": 21.1})
 
 
 def test_a_log_without_rows_writes_no_table(tmp_path):
-    run = RunDirectory(tmp_path)
-    TrainingLog(run, finished_epochs=0).write()
-    assert not run.training_table.exists()
+    log = TrainingLog(NAMES)
+    log.add(1, {"scl": [], "ce": []}, first_step=0, learning_rates=[])
+    log.write(tmp_path / "table.parquet")
+    assert not (tmp_path / "table.parquet").exists()
+    add(TrainingLog(NAMES, tmp_path / "table.parquet"), 1)

@@ -1,16 +1,17 @@
 import json
+import shutil
 
 import pytest
 
-from alignctl.errors import TrainingError
+from alignctl.errors import CheckpointError, TrainingError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import digest, load_weights
+from alignctl.runs.checkpoints import digest, file_digest, load_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
+from alignctl.runs.states import state_folder
 from alignctl.runs.tables import read_parquet
 from alignctl.training import record, worker
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data
-from alignctl.training.log import EpochLosses, TrainingLog
 
 NAMES = ("cl", "dcl", "nscl", "scl", "ce")
 
@@ -31,6 +32,18 @@ def final_digests(run):
     }
 
 
+def files_of(run):
+    """What must not depend on interruptions: weights, optimiser states, the training table."""
+    epochs = run.config.training.epochs
+    names = run.config.objective_names
+    paths = [checkpoint_file(run, name, e) for name in names for e in saved_epochs(run, name)]
+    (last,) = run.state.iterdir()
+    paths += [last / f"{name}.pt" for name in names]
+    paths += [last / "training.parquet", run.training_table]
+    assert len(paths) >= len(names) * 2 + 2 and epochs in saved_epochs(run, names[0])
+    return {str(path.relative_to(run.path)): path.read_bytes() for path in paths}
+
+
 def training_table(run):
     return read_parquet(run.training_table)
 
@@ -46,21 +59,27 @@ def test_the_initial_weights_are_proved_to_be_the_same(finished):
 
 
 def test_weights_are_kept_at_the_epochs_asked_for_and_the_last_state_alone(finished):
+    recorded = manifest_of(finished).checkpoints
+    assert list(recorded) == [0, 1, 2]
     for name in NAMES:
         assert saved_epochs(finished, name) == [0, 1, 2]
         kept = {digest(load_weights(checkpoint_file(finished, name, e))) for e in (0, 1, 2)}
         assert len(kept) == 3
-    assert [path.name for path in finished.state.iterdir()] == ["epoch_0002"]
-    assert {path.name for path in (finished.state / "epoch_0002").iterdir()} == {
-        f"{name}.pt" for name in NAMES
-    }
+        for epoch in (0, 1, 2):
+            assert recorded[epoch][name] == file_digest(checkpoint_file(finished, name, epoch))
+    assert [path.name for path in finished.state.iterdir()] == ["step_0000000006"]
+    assert {path.name for path in state_folder(finished, 6).iterdir()} == {
+        "state.json", "training.parquet", *(f"{name}.pt" for name in NAMES),
+    }  # fmt: skip
 
 
 def test_objectives_end_at_different_weights(finished):
     assert len(set(final_digests(finished).values())) == len(NAMES)
 
 
-@pytest.mark.parametrize("moment", ["in epoch 4", "between two states", "before the manifest"])
+@pytest.mark.parametrize(
+    "moment", ["in epoch 4", "between two states", "before the state is whole", "before the tables"]
+)
 def test_a_killed_run_goes_on_to_the_same_end(
     small_study, train_alone, tmp_path, monkeypatch, moment
 ):
@@ -75,14 +94,17 @@ def test_a_killed_run_goes_on_to_the_same_end(
 
     with monkeypatch.context() as patch:
         if moment == "in epoch 4":
-            epoch_of = lambda context, data, members, epoch: epoch == 4  # noqa: E731
-            patch.setattr(worker, "_train_epoch", kill_if(epoch_of, worker._train_epoch))
+            in_epoch = lambda session, epoch, first_step: epoch == 3  # noqa: E731
+            patch.setattr(worker, "_train_steps", kill_if(in_epoch, worker._train_steps))
         elif moment == "between two states":
-            second = lambda run, epoch, name, state: (epoch, name) == (4, "ce")  # noqa: E731
+            second = lambda run, step, name, state: (step, name) == (12, "ce")  # noqa: E731
             patch.setattr(record, "save_state", kill_if(second, record.save_state))
+        elif moment == "before the state is whole":
+            at_12 = lambda run, point: point.step == 12  # noqa: E731
+            patch.setattr(record, "complete_state", kill_if(at_12, record.complete_state))
         else:
-            at_4 = lambda manifest, path: manifest.finished_epochs == 4  # noqa: E731
-            patch.setattr(Manifest, "write", kill_if(at_4, Manifest.write))
+            at_4 = lambda session, log, manifest: manifest.finished_epochs == 4  # noqa: E731
+            patch.setattr(record, "write_tables", kill_if(at_4, record.write_tables))
         with pytest.raises(Killed):
             train_alone(study, tmp_path / "run")
     killed = RunDirectory(tmp_path / "run")
@@ -90,17 +112,109 @@ def test_a_killed_run_goes_on_to_the_same_end(
     assert manifest_of(killed).status == "running"
 
     resumed = train_alone(study, tmp_path / "run")
-    assert training_table(resumed).equals(training_table(whole))
-    assert final_digests(resumed) == final_digests(whole)
+    assert files_of(resumed) == files_of(whole)
     assert manifest_of(resumed).batches == manifest_of(whole).batches
+    assert manifest_of(resumed).checkpoints == manifest_of(whole).checkpoints
     assert manifest_of(resumed).status == "finished"
-    assert [saved_epochs(resumed, name) for name in ("cl", "ce")] == [[0, 2, 4, 5]] * 2
     starts = [
         json.loads(line)["finished_epochs"]
         for line in resumed.events_file.read_text().splitlines()
         if '"start"' in line
     ]
+    assert starts == [0, 4 if moment == "before the tables" else 2]
+
+
+def test_a_run_killed_after_its_last_state_is_finished_without_a_step(
+    small_study, train_alone, tmp_path, monkeypatch
+):
+    study = small_study("objectives=[cl]")
+    whole = train_alone(study, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+
+        def kill_at_the_end(session, log, manifest):
+            if manifest.status == "finished":
+                raise Killed
+
+        patch.setattr(record, "write_tables", kill_at_the_end)
+        with pytest.raises(Killed):
+            train_alone(study, tmp_path / "run")
+    assert manifest_of(RunDirectory(tmp_path / "run")).status == "running"
+    monkeypatch.setattr(worker, "_train_steps", None)
+    resumed = train_alone(study, tmp_path / "run")
+    assert manifest_of(resumed).status == "finished"
+    assert training_table(resumed).equals(training_table(whole))
+
+
+@pytest.fixture
+def half_way(small_study, train_alone, tmp_path, monkeypatch):
+    """A run of four epochs, killed in the fourth, with states after two and three."""
+    study = small_study("objectives=[cl]", "training.epochs=4", "checkpoint_epochs=[0, 1, 2, 3]")
+    with monkeypatch.context() as patch:
+        train_steps = worker._train_steps
+
+        def until_the_fourth(session, *, epoch, first_step):
+            if epoch == 3:
+                raise Killed
+            return train_steps(session, epoch=epoch, first_step=first_step)
+
+        patch.setattr(worker, "_train_steps", until_the_fourth)
+        with pytest.raises(Killed):
+            train_alone(study, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    assert sorted(path.name for path in run.state.iterdir()) == [
+        "step_0000000006", "step_0000000009",
+    ]  # fmt: skip
+    return run
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(
+    half_way, small_study, train_alone, tmp_path
+):
+    path = state_folder(half_way, 9) / "cl.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    resumed = train_alone(half_way.config, half_way.path)
+    events = [json.loads(line) for line in resumed.events_file.read_text().splitlines()]
+    (warning,) = (event["text"] for event in events if event["event"] == "warning")
+    assert warning.startswith(f"{path}: damaged: ")
+    assert warning.endswith("; going on from the state before it")
+    starts = [event["finished_epochs"] for event in events if event["event"] == "start"]
     assert starts == [0, 2]
+    whole = train_alone(half_way.config, tmp_path / "whole")
+    assert files_of(resumed) == files_of(whole)
+
+
+def test_a_run_without_any_whole_state_is_not_begun_again_in_silence(half_way, train_alone):
+    for step in (6, 9):
+        path = state_folder(half_way, step) / "cl.pt"
+        path.write_bytes(path.read_bytes()[:-1])
+    before = {path: path.read_bytes() for path in half_way.path.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"cl\.pt: damaged: .*no state before it is left"):
+        train_alone(half_way.config, half_way.path)
+    shutil.rmtree(half_way.state)
+    with pytest.raises(CheckpointError, match="holds no state to go on from after epoch 3"):
+        train_alone(half_way.config, half_way.path)
+    after = {path: path.read_bytes() for path in half_way.path.rglob("*") if path.is_file()}
+    assert after.items() <= before.items()
+
+
+def test_other_versions_than_at_the_start_are_a_warning(half_way, train_alone, monkeypatch):
+    versions = {**manifest_of(half_way).versions, "torch": "9.9"}
+    monkeypatch.setattr(record, "package_versions", lambda: versions)
+    resumed = train_alone(half_way.config, half_way.path)
+    assert '"text": "other versions than at the start: torch; last digits may differ"' in (
+        resumed.events_file.read_text()
+    )
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(half_way, train_alone):
+    folders = (half_way.path, half_way.checkpoints / "cl", state_folder(half_way, 9))
+    for folder in folders:
+        (folder / ".file.123.partial").write_text("half")
+    half_way.alignment.mkdir()
+    (half_way.alignment / ".alignment.parquet.5.partial").write_text("of a running evaluation")
+    train_alone(half_way.config, half_way.path)
+    left = [path.parent for path in half_way.path.rglob("*.partial")]
+    assert left == [half_way.alignment]
 
 
 def test_a_run_that_began_from_other_weights_is_not_continued(
@@ -126,22 +240,7 @@ def test_models_that_start_apart_are_refused(small_study, one_process, tmp_path)
     ]
     members[1].network.projector[0].weight.data[0, 0] += 1e-6
     run = RunDirectory(tmp_path / "run")
+    session = record.Session(one_process, run, study, data, members)
     with pytest.raises(TrainingError, match="the initial weights differ between objectives"):
-        record.open_run(one_process, run, study, data, members)
+        record.open_run(session)
     assert not run.path.exists()
-
-
-def test_processes_that_saw_other_batches_are_refused(one_process, make_manifest, tmp_path):
-    entries = [EpochLosses(1, name, (1.0,), (0.1,)) for name in ("cl", "ce")]
-    log = TrainingLog(RunDirectory(tmp_path), finished_epochs=0)
-    manifest = make_manifest(initial_weights={"cl": "ab", "ce": "ab"}, batches={})
-
-    def recorded(*digests):
-        results = [
-            record.EpochResult((entry,), seen) for entry, seen in zip(entries, digests, strict=True)
-        ]
-        return record.record(one_process, log, manifest, results, epoch=1, seconds=0.5)
-
-    assert recorded("12", "12").batches == {1: "12"}
-    with pytest.raises(TrainingError, match="saw different images or views in epoch 1"):
-        recorded("12", "34")

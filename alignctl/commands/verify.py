@@ -1,0 +1,149 @@
+"""Read the proof of shared randomness back from runs, and make it again."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignctl.console import CountView
+from alignctl.errors import ConfigError
+from alignctl.runs import Manifest, RunDirectory
+from alignctl.runs.comparison import Check, Comparison, RunRecord, compare_runs
+from alignctl.runs.directory import find
+
+_COLUMNS: tuple[str, ...] = ("check", "result", "found")
+
+
+@dataclass(frozen=True)
+class VerifyPlan:
+    """Which runs will be verified; the others are compared with the first."""
+
+    runs: tuple[RunDirectory, ...]
+    epoch: int | None
+
+    def summary(self) -> dict[str, Any]:
+        """The plan for --dry-run."""
+        return {
+            "runs": [str(run.path) for run in self.runs],
+            "epoch": self.epoch or "the first that is finished",
+            "processes": 1,
+            "writes": "nothing",
+        }
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """One run against its own manifest."""
+
+    run: str
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """One run against the first."""
+
+    run: str
+    reference: str
+    checks: tuple[Check, ...]
+    differs_in: tuple[str, ...]
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """Every check; `ok` where all of them are."""
+
+    ok: bool
+    runs: tuple[RunVerdict, ...]
+    pairs: tuple[PairVerdict, ...]
+
+
+def plan(runs: Sequence[str], *, epoch: int | None) -> VerifyPlan:
+    """The runs asked for, or the newest; ConfigError where one has not finished that epoch."""
+    found = tuple(RunDirectory(find(run)) for run in runs) or (RunDirectory(find(None)),)
+    resolved = [run.path.resolve() for run in found]
+    for run, path in zip(found, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise ConfigError(f"{run.path}: is named twice")
+        finished = Manifest.read(run.manifest_file).batches
+        if epoch is not None and epoch not in finished:
+            allowed = f"{min(finished)} to {max(finished)}" if finished else "none"
+            raise ConfigError(f"--epoch: {epoch} is not a finished epoch of {run.path} ({allowed})")
+    return VerifyPlan(found, epoch)
+
+
+def run(plan: VerifyPlan, *, json_output: bool = False) -> VerifyResult:
+    """Verify each run, then compare the others with the first; writes nothing."""
+    names = [str(run.path) for run in plan.runs]
+    records = [RunRecord(run.config, Manifest.read(run.manifest_file)) for run in plan.runs]
+    found = _checks(plan, json_output=json_output)
+    runs = tuple(RunVerdict(name, checks) for name, checks in zip(names, found, strict=True))
+    pairs = tuple(
+        _pair(name, names[0], compare_runs(records[0], record))
+        for name, record in zip(names[1:], records[1:], strict=True)
+    )
+    checks = [check for run in runs for check in run.checks]
+    checks += [check for pair in pairs for check in pair.checks]
+    return VerifyResult(all(check.result == "ok" for check in checks), runs, pairs)
+
+
+def _pair(run: str, reference: str, found: Comparison) -> PairVerdict:
+    return PairVerdict(run, reference, found.checks, found.differs_in, found.conclusion)
+
+
+def _checks(plan: VerifyPlan, *, json_output: bool) -> list[tuple[Check, ...]]:
+    from alignctl.engine.launch import launch
+    from alignctl.engine.placement import plan_processes
+    from alignctl.training.verification import VerificationJob, verify
+
+    job = VerificationJob(tuple(run.path.absolute() for run in plan.runs), plan.epoch)
+    with (
+        tempfile.TemporaryDirectory(prefix="alignctl-") as folder,
+        CountView(json_output=json_output) as view,
+    ):
+        (checks,) = launch(
+            verify,
+            job,
+            # a CPU gives the same bits wherever it is; a GPU is not promised to
+            plan=plan_processes(1, limit=1, limit_name="process", device="cpu"),
+            events_file=Path(folder) / "events.jsonl",
+            listener=view,
+        )
+    return checks
+
+
+def tables_of(result: VerifyResult) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
+    """Title, columns and rows of a table for each run and each pair."""
+    tables = [(run.run, _COLUMNS, _rows(run.checks)) for run in result.runs]
+    for pair in result.pairs:
+        rows = _rows(pair.checks)
+        rows += [["differs in", "-", setting] for setting in pair.differs_in]
+        tables.append((f"{pair.run} beside {pair.reference}", _COLUMNS, rows))
+    return tables
+
+
+def conclusions(result: VerifyResult) -> list[str]:
+    """What follows for each pair of runs; for a run alone, that it is what it says."""
+    doubtful = any(check.result != "ok" for run in result.runs for check in run.checks)
+    if not result.pairs and not doubtful:
+        return [f"{run.run}: all {len(run.checks)} checks are ok" for run in result.runs]
+    note = ", by manifests that are not verified" if doubtful else ""
+    return [f"{pair.reference} and {pair.run}: {pair.conclusion}{note}" for pair in result.pairs]
+
+
+def failure(result: VerifyResult) -> str:
+    """What is not ok, in one line."""
+    places = [(run.run, run.checks) for run in result.runs]
+    places += [(f"{pair.run} beside {pair.reference}", pair.checks) for pair in result.pairs]
+    found = []
+    for where, checks in places:
+        wrong = [f"{check.name} ({check.result})" for check in checks if check.result != "ok"]
+        if wrong:
+            found.append(f"{where}: {', '.join(wrong)}")
+    return f"not verified: {'; '.join(found)}"
+
+
+def _rows(checks: Sequence[Check]) -> list[list[str]]:
+    return [[check.name, check.result, check.finding] for check in checks]

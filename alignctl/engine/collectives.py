@@ -1,0 +1,117 @@
+"""Sums and gatherings over the processes that share the batches of one group of objectives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import init_device_mesh
+
+from alignctl.objectives.objective import ALONE, Peers
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessPeers:
+    """The processes of a group, as an objective sees them: they hold the shares of one batch."""
+
+    group: ProcessGroup
+
+    @property
+    def rank(self) -> int:
+        """Which share is this process's, from 0."""
+        return dist.get_rank(self.group)
+
+    @property
+    def size(self) -> int:
+        """How many shares there are."""
+        return dist.get_world_size(self.group)
+
+    def gather(self, share: Tensor, *, dim: int) -> Tensor:
+        """All shares, joined along `dim` in the order of ranks, the same on every process.
+
+        share: at least 1-d, of the same shape and dtype everywhere; any dtype. Where it is part of
+        a graph, its gradient is the sum over all processes: so every process has to go backwards
+        through the result.
+        """
+        gathered: Tensor = _Gather.apply(share, dim, self)
+        return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather; backwards, each process's slice of the summed gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor, dim: int, peers: ProcessPeers) -> Tensor:
+        ctx.dim, ctx.peers = dim, peers
+        own = share.contiguous()
+        shares = [torch.empty_like(own) for _ in range(peers.size)]
+        dist.all_gather(shares, own, peers.group)
+        return torch.cat(shares, dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        peers: ProcessPeers = ctx.peers
+        if gradient.is_cuda:
+            parts = [part.contiguous() for part in gradient.chunk(peers.size, ctx.dim)]
+            own = torch.empty_like(parts[0])
+            dist.reduce_scatter(own, parts, group=peers.group)
+        else:  # not every supported release of torch has gloo's reduce-scatter
+            whole = gradient.clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(whole, group=peers.group)
+            own = whole.chunk(peers.size, ctx.dim)[peers.rank]
+        return own, None, None
+
+
+def sum_in_place(tensors: Sequence[Tensor], group: ProcessGroup | None) -> None:
+    """Make each tensor its sum over the processes of `group`, the same bits on all of them.
+
+    tensors: of any shapes and dtypes, the same in the same order on every process.
+    group: None for a process that is alone; its tensors already are the sums.
+    """
+    if group is None:
+        return
+    # One buffer per dtype, laid out by the tensors' order alone. DistributedDataParallel lays its
+    # buckets out anew after the first step, so that a resumed run would add up in another order
+    # than the run that it goes on with, and end with other bits.
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in alike])
+        dist.all_reduce(flat, group=group)
+        parts = torch.split(flat, [tensor.numel() for tensor in alike])
+        sums = [part.view(tensor.shape) for part, tensor in zip(parts, alike, strict=True)]
+        with torch.no_grad():
+            torch._foreach_copy_(alike, sums)
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """This process's place where groups of objectives are rows and shares of a batch columns."""
+
+    objective_index: int
+    """Which group of objectives this process trains, from 0."""
+    num_objective_groups: int
+    peers: Peers
+    """The processes of the same row."""
+    group: ProcessGroup | None
+    """The same processes for `sum_in_place`; None where this one is alone."""
+
+
+def make_mesh(device_type: str, num_objective_groups: int, num_shares: int) -> Mesh:
+    """The place of this process: rank r stands in row r // num_shares, column r % num_shares.
+
+    To be called by all processes at once; their number is num_objective_groups * num_shares.
+    With one share the peers are ALONE, and there is nothing that would communicate.
+    """
+    assert num_objective_groups * num_shares == dist.get_world_size()
+    row = dist.get_rank() // num_shares
+    if num_shares == 1:
+        return Mesh(row, num_objective_groups, ALONE, None)
+    shape = (num_objective_groups, num_shares)
+    mesh = init_device_mesh(device_type, shape, mesh_dim_names=("objectives", "data"))
+    group = mesh.get_group("data")
+    return Mesh(row, num_objective_groups, ProcessPeers(group), group)

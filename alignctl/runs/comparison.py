@@ -1,0 +1,142 @@
+"""Whether runs are comparable: the same weights, batches and views, by what their manifests say."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from alignctl.config import StudyConfig
+from alignctl.config.load import differences
+from alignctl.runs.manifest import Manifest
+
+CheckResult = Literal["ok", "differs", "damaged", "not checked"]
+
+# What runs must share for their models to be compared; a trailing dot takes all keys below it.
+_HELD_EQUAL = (
+    "seed",
+    "dataset.",
+    "augmentation.",
+    "encoder.",
+    "projector.",
+    "training.batch_size",
+    "training.batches",
+)
+# Where the images lie says nothing of what they are; the digests of batches do.
+_SAYS_NOTHING = ("name", "dataset.path", "dataset.download")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, what came of it, and the finding in a sentence."""
+
+    name: str
+    result: CheckResult
+    finding: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs share."""
+
+    checks: tuple[Check, ...]
+    differs_in: tuple[str, ...]
+    """Settings that may differ and do: `temperature 0.1 / 0.5`."""
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run says of itself."""
+
+    study: StudyConfig
+    manifest: Manifest
+
+
+def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
+    """The checks that make models of both runs comparable, and what else differs."""
+    changed = {
+        key: pair
+        for key, pair in differences(first.study, other.study).items()
+        if key not in _SAYS_NOTHING
+    }
+    held = {key: pair for key, pair in changed.items() if key.startswith(_HELD_EQUAL)}
+    settings = _compare_settings(first, other, held)
+    weights = _compare_weights(first.manifest, other.manifest)
+    batches, in_words = _compare_batches(first.manifest, other.manifest)
+    same = "same" if weights.result == "ok" else "other"
+    because = f" ({settings.finding})" if settings.result != "ok" else ""
+    return Comparison(
+        checks=(settings, weights, batches),
+        differs_in=tuple(_both(key, pair) for key, pair in changed.items() if key not in held),
+        conclusion=f"{same} initial weights, {in_words}{because}",
+    )
+
+
+def shortened(digest: str) -> str:
+    """The first digits of a digest, enough to tell it from others."""
+    return digest[:12]
+
+
+def _compare_settings(
+    first: RunRecord, other: RunRecord, held: dict[str, tuple[Any, Any]]
+) -> Check:
+    """What is to be equal by config, and the images that were found."""
+    for key in ("num_train_images", "num_classes"):
+        ours, theirs = getattr(first.manifest, key), getattr(other.manifest, key)
+        if ours != theirs:
+            held = {**held, key: (ours, theirs)}
+    if held:
+        return Check("settings", "differs", ", ".join(_both(*item) for item in held.items()))
+    study, manifest = first.study, first.manifest
+    return Check(
+        "settings",
+        "ok",
+        f"both: seed {study.seed}, {manifest.num_train_images:,} images of "
+        f"{manifest.num_classes} classes in batches of {study.training.batch_size}, "
+        f"{study.encoder.name}",
+    )
+
+
+def _compare_weights(first: Manifest, other: Manifest) -> Check:
+    ours, theirs = (set(manifest.initial_weights.values()) for manifest in (first, other))
+    if ours == theirs:
+        return Check("initial weights", "ok", f"both began from {_listed(ours)}")
+    return Check("initial weights", "differs", f"{_listed(ours)} / {_listed(theirs)}")
+
+
+def _compare_batches(first: Manifest, other: Manifest) -> tuple[Check, str]:
+    """The check of every epoch that both finished, and the same in words for a conclusion."""
+    name = "batches and views"
+    epochs = sorted(set(first.batches) & set(other.batches))
+    if not epochs:
+        return Check(
+            name, "not checked", "there is no epoch that both finished"
+        ), "no epoch in both"
+    apart = [epoch for epoch in epochs if first.batches[epoch] != other.batches[epoch]]
+    if apart:
+        finding = (
+            f"epoch {apart[0]} is the first that differs; "
+            f"{len(epochs) - len(apart)} of {len(epochs)} epochs agree"
+        )
+        words = f"other batches and views in {len(apart)} of {len(epochs)} epochs"
+        return Check(name, "differs", finding), words
+    whole = set(first.batches) == set(other.batches)
+    which = f"all {len(epochs)} epochs" + ("" if whole else " that both finished")
+    return Check(name, "ok", f"the same in {which}"), f"same batches and views in {which}"
+
+
+def _listed(digests: set[str]) -> str:
+    return ", ".join(sorted(shortened(digest) for digest in digests)) or "none"
+
+
+def _both(key: str, values: tuple[Any, Any]) -> str:
+    """`temperature 0.1 / 0.5`."""
+    return f"{key} {_in_words(values[0])} / {_in_words(values[1])}"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_in_words(item) for item in value)}]"
+    if isinstance(value, dict):  # an objective: its name, then its options
+        return " ".join(
+            str(item) if key == "name" else f"{key}={item}" for key, item in value.items()
+        )
+    return "none" if value is None else str(value)

@@ -1,0 +1,86 @@
+"""Steps of one epoch, as each process saw them and as they were for all."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from alignctl.errors import TrainingError
+from alignctl.training.fingerprint import Fingerprint, add_fingerprints, epoch_digest
+from alignctl.training.log import TrainingLog
+from alignctl.training.record import Progress, Session
+
+
+@dataclass(frozen=True)
+class EpochPart:
+    """Consecutive steps of one epoch."""
+
+    first_step: int
+    losses: dict[str, list[float]]
+    """By objective, at every step; of a process with peers, its part of each."""
+    learning_rates: list[float]
+    fingerprints: list[Fingerprint]
+    """Of the batches; of a process with peers, of its share of each."""
+    seconds: float
+
+
+def after_part(
+    session: Session,
+    progress: Progress,
+    log: TrainingLog,
+    parts: Sequence[EpochPart],
+    *,
+    epoch: int,
+) -> Progress:
+    """Add what all processes did of one epoch (from 1) to log and progress, and tell who listens.
+
+    TrainingError where they did not see the same data, and for a loss that is not finite.
+    """
+    part = merged(parts, num_shares=session.peers.size, epoch=epoch)
+    _check_finite(part, epoch)
+    log.add(epoch, part.losses, first_step=part.first_step, learning_rates=part.learning_rates)
+    num_steps = len(part.learning_rates)
+    manifest = progress.manifest
+    manifest = manifest.updated(training_s=round(manifest.training_s + part.seconds, 3))
+    fingerprints = (*progress.fingerprints, *part.fingerprints)
+    step = progress.step + num_steps
+    if len(fingerprints) < session.data.steps_per_epoch:
+        return replace(progress, step=step, manifest=manifest, fingerprints=fingerprints)
+    manifest = manifest.updated(
+        finished_epochs=epoch, batches={**manifest.batches, epoch: epoch_digest(fingerprints)}
+    )
+    session.context.report(
+        "epoch",
+        epoch=epoch,
+        losses=log.means(epoch),
+        learning_rate=part.learning_rates[-1],
+        steps=num_steps,
+        seconds=part.seconds,
+    )
+    return replace(progress, step=step, manifest=manifest, fingerprints=())
+
+
+def merged(parts: Sequence[EpochPart], *, num_shares: int, epoch: int) -> EpochPart:
+    """What all processes did together; neighbours in the order of ranks share batches."""
+    groups = [parts[start : start + num_shares] for start in range(0, len(parts), num_shares)]
+    losses = {
+        name: [sum(values) for values in zip(*(p.losses[name] for p in group), strict=True)]
+        for group in groups
+        for name in group[0].losses
+    }
+    seen = [
+        [add_fingerprints(shares) for shares in zip(*(p.fingerprints for p in group), strict=True)]
+        for group in groups
+    ]
+    if any(other != seen[0] for other in seen):
+        raise TrainingError(f"the processes saw different images or views in epoch {epoch}")
+    return replace(parts[0], losses=losses, fingerprints=seen[0])
+
+
+def _check_finite(part: EpochPart, epoch: int) -> None:
+    for objective, losses in part.losses.items():
+        for step, loss in enumerate(losses, start=part.first_step + 1):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"objective '{objective}': the loss is {loss} at epoch {epoch}, "
+                    f"step {step}; try a smaller training.optimizer.learning_rate"
+                )

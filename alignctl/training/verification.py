@@ -1,0 +1,203 @@
+"""The proof of shared randomness, read back from a run and made again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from alignctl.config import StudyConfig
+from alignctl.encoders import build_network
+from alignctl.engine.context import WorkerContext
+from alignctl.errors import CheckpointError, ConfigError, DataError
+from alignctl.runs import Manifest, RunDirectory
+from alignctl.runs.checkpoints import digest, file_digest, load_weights
+from alignctl.runs.comparison import Check, CheckResult, shortened
+from alignctl.runs.directory import checkpoint_file
+from alignctl.runs.manifest import package_versions
+from alignctl.training.data import load_training_data
+from alignctl.training.fingerprint import epoch_digest, fingerprint
+
+_NUM_CHECKS = 3
+_OBJECTIVE_PREFIX = "objective."
+_NUM_NAMED = 3  # of several faulty files, so many are named
+
+
+@dataclass(frozen=True)
+class VerificationJob:
+    """Which runs to verify, and by which epoch's batches: the first finished one if None."""
+
+    runs: tuple[Path, ...]
+    epoch: int | None
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong with one file of weights."""
+
+    result: CheckResult
+    words: str
+
+
+def verify(context: WorkerContext, job: VerificationJob) -> list[tuple[Check, ...]]:
+    """The checks of every run, in the order of the job; reads the runs and writes nothing."""
+    verdicts, done, total = [], 0, _NUM_CHECKS * len(job.runs)
+    for path in job.runs:
+        checks = []
+        context.report("check", done=done, total=total)
+        for check in _checks_of(RunDirectory(path), epoch=job.epoch, device=context.device):
+            checks.append(check)
+            done += 1
+            context.report("check", done=done, total=total)
+        verdicts.append(tuple(checks))
+    return verdicts
+
+
+def _checks_of(run: RunDirectory, *, epoch: int | None, device: torch.device) -> Iterator[Check]:
+    study, manifest = run.config, Manifest.read(run.manifest_file)
+    yield check_initial_weights(study, manifest)
+    yield check_checkpoints(run, manifest)
+    yield check_batches(study, manifest, epoch=epoch, device=device)
+
+
+def check_initial_weights(study: StudyConfig, manifest: Manifest) -> Check:
+    """Whether all objectives began from one point, and config and seed give that point again."""
+    name, recorded = "initial weights", manifest.initial_weights
+    if set(recorded) != set(study.objective_names):
+        finding = (
+            f"the manifest has digests of {', '.join(recorded) or 'nothing'}, "
+            f"the config the objectives {', '.join(study.objective_names)}"
+        )
+        return Check(name, "differs", finding)
+    starts: dict[str, list[str]] = {}
+    for objective, value in recorded.items():
+        starts.setdefault(value, []).append(objective)
+    if len(starts) > 1:
+        listed = ", ".join(
+            f"{' and '.join(names)} from {shortened(value)}" for value, names in starts.items()
+        )
+        return Check(name, "differs", f"the objectives did not begin as one: {listed}")
+    (recorded_digest,) = starts
+    here = digest(build_network(study).state_dict())
+    if here != recorded_digest:
+        finding = (
+            f"config and seed give {shortened(here)} here, the manifest says "
+            f"{shortened(recorded_digest)}{_other_versions(manifest)}"
+        )
+        return Check(name, "differs", finding)
+    finding = f"{', '.join(recorded)} began from {shortened(here)}, which config and seed give"
+    return Check(name, "ok", finding)
+
+
+def check_checkpoints(run: RunDirectory, manifest: Manifest) -> Check:
+    """Whether every file of weights is the one that was written, epoch 0 the initial weights."""
+    name, expected = "checkpoints", _expected_files(run, manifest)
+    foreign = sorted({each for _, each in expected} - set(run.config.objective_names))
+    if foreign:  # nor is a file looked for where such a name might lead
+        finding = f"the manifest has digests of {', '.join(foreign)}, which the config has not"
+        return Check(name, "differs", finding)
+    if not expected:
+        return Check(name, "not checked", "no weights are saved yet")
+    faults = []
+    for (epoch, objective), sha256 in expected.items():
+        path = checkpoint_file(run, objective, epoch)
+        initial = manifest.initial_weights.get(objective) if epoch == 0 else None
+        fault = _fault(path, sha256=sha256, initial_weights=initial)
+        if fault is not None:
+            faults.append((path.relative_to(run.path), fault))
+    if faults:
+        named = [f"{path} {fault.words}" for path, fault in faults[:_NUM_NAMED]]
+        more = f"; {len(faults) - _NUM_NAMED} more" if len(faults) > _NUM_NAMED else ""
+        damaged = any(fault.result == "damaged" for _, fault in faults)
+        return Check(name, "damaged" if damaged else "differs", "; ".join(named) + more)
+    start = ", epoch 0 the initial weights" if any(epoch == 0 for epoch, _ in expected) else ""
+    unknown = sum(sha256 is None for sha256 in expected.values())
+    if unknown:
+        finding = (
+            f"{unknown} of {len(expected)} files were made before digests were kept "
+            f"(all can be read{start})"
+        )
+        return Check(name, "not checked", finding)
+    return Check(name, "ok", f"{len(expected)} files are as they were written{start}")
+
+
+def check_batches(
+    study: StudyConfig, manifest: Manifest, *, epoch: int | None, device: torch.device
+) -> Check:
+    """Whether one epoch's batches and views, drawn again, are those that were trained on."""
+    if not manifest.batches:
+        return Check("batches and views", "not checked", "no epoch is finished yet")
+    epoch = min(manifest.batches) if epoch is None else epoch
+    name = f"batches and views of epoch {epoch}"
+    try:
+        data = load_training_data(_without_download(study), device)
+    except (ConfigError, DataError) as error:
+        return Check(name, "not checked", str(error))
+    if len(data.ids) != manifest.num_train_images:
+        finding = f"{len(data.ids):,} training images here, {manifest.num_train_images:,} then"
+        return Check(name, "differs", finding)
+    here = epoch_digest([fingerprint(batch) for batch in data.batches(epoch - 1)])
+    if here != manifest.batches[epoch]:
+        finding = (
+            f"drawn again they have the digest {shortened(here)}, the manifest says "
+            f"{shortened(manifest.batches[epoch])}{_other_device(manifest)}"
+            f"{_other_versions(manifest)}"
+        )
+        return Check(name, "differs", finding)
+    finding = f"{data.steps_per_epoch} batches drawn again are those that were trained on"
+    return Check(name, "ok", finding)
+
+
+def _expected_files(run: RunDirectory, manifest: Manifest) -> dict[tuple[int, str], str | None]:
+    """By epoch and objective, the recorded SHA-256 of every file that is to be there."""
+    names = run.config.objective_names
+    saved = [epoch for epoch in run.config.saved_epochs if epoch <= manifest.finished_epochs]
+    expected: dict[tuple[int, str], str | None] = {(e, name): None for e in saved for name in names}
+    for epoch, digests in manifest.checkpoints.items():
+        expected |= {(epoch, name): value for name, value in digests.items()}
+    return expected
+
+
+def _fault(path: Path, *, sha256: str | None, initial_weights: str | None) -> _Fault | None:
+    """What is wrong with a file of weights; None where it is what it should be."""
+    if not path.is_file():
+        return _Fault("damaged", "is missing")
+    try:
+        changed = sha256 is not None and file_digest(path) != sha256
+        weights = load_weights(path)
+    except OSError as error:
+        return _Fault("damaged", f"cannot be read ({error.strerror})")
+    except CheckpointError:
+        return _Fault("damaged", "cannot be read (cut off?)")
+    if changed:
+        return _Fault("damaged", "is not the file that was written")
+    shared = {key: value for key, value in weights.items() if not key.startswith(_OBJECTIVE_PREFIX)}
+    if initial_weights is not None and digest(shared) != initial_weights:
+        return _Fault("differs", "does not hold the initial weights of the manifest")
+    return None
+
+
+def _without_download(study: StudyConfig) -> StudyConfig:
+    """The same study, which reads what is there: who verifies writes nothing."""
+    if not getattr(study.dataset, "download", False):
+        return study
+    dataset = study.dataset.model_copy(update={"download": False})
+    return study.model_copy(update={"dataset": dataset})
+
+
+def _other_device(manifest: Manifest) -> str:
+    device = manifest.machine.get("device", "cpu")
+    if device == "cpu":
+        return ""
+    return f"; the run's views were computed on {device}, whose bits a CPU need not give"
+
+
+def _other_versions(manifest: Manifest) -> str:
+    """`; the run was made with torch 2.9.0 (2.14.1 here)`, or nothing."""
+    here = package_versions()
+    changed = [
+        f"{name} {version} ({here[name]} here)"
+        for name in ("alignctl", "torch", "torchvision", "numpy")
+        if (version := manifest.versions.get(name, here[name])) != here[name]
+    ]
+    return f"; the run was made with {', '.join(changed)}" if changed else ""

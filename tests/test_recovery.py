@@ -1,0 +1,253 @@
+"""Runs that are killed, stopped, starved of disk or started twice, and what becomes of them."""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "workers"))
+
+import recovery_workers
+
+from alignctl.config.load import load_study
+from alignctl.runs import Manifest, RunDirectory
+from alignctl.runs.checkpoints import file_digest, load_weights
+from alignctl.runs.directory import checkpoint_file, saved_epochs
+from alignctl.runs.tables import read_parquet
+from alignctl.training.worker import TrainingJob
+
+pytestmark = pytest.mark.timeout(600)
+
+NUM_KILLS = 60
+TINY = [
+    "dataset.classes=4", "dataset.images_per_class=16", "encoder.width=0.0625",
+    "projector.hidden_dim=16", "projector.output_dim=8", "training.batch_size=16",
+    "training.schedule.warmup_epochs=0",
+]  # fmt: skip
+KILLED = [*TINY, "objectives=[cl, ce]", "training.epochs=3", "checkpoint_epochs=[0, 1, 2]"]
+STOPPED = [*TINY, "objectives=[cl, ce]", "training.epochs=200", "checkpoint_epochs=[0]"]
+
+
+def files_of(run):
+    """What must not depend on interruptions: weights, optimiser states, the training table."""
+    names = run.config.objective_names
+    paths = [checkpoint_file(run, name, e) for name in names for e in saved_epochs(run, name)]
+    (last,) = run.state.iterdir()
+    paths += [*(last / f"{name}.pt" for name in names), run.training_table]
+    return {str(path.relative_to(run.path)): file_digest(path) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A source of processes that have imported everything and are there at once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recovery_workers"])
+    with pytest.MonkeyPatch.context() as patch:  # the server is told of nothing else
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture(scope="module")
+def train_in_process(processes):
+    """A function of a study and a folder: trains there; the exit code of its process.
+
+    change: SIGKILL before so many changes of files; seconds: SIGKILL after so long.
+    """
+
+    def train(study, path, *, change=None, seconds=None):
+        job = TrainingJob(study, path)
+        target = recovery_workers.train_until_killed
+        process = processes.Process(target=target, args=(job, change))
+        process.start()
+        process.join(seconds)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return process.exitcode
+
+    return train
+
+
+def assert_nothing_is_half_written(run):
+    if not run.exists:
+        return
+    Manifest.read(run.manifest_file)
+    read_parquet(run.training_table)
+    for name in run.config.objective_names:
+        for epoch in saved_epochs(run, name):
+            load_weights(checkpoint_file(run, name, epoch))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills")
+def test_runs_killed_at_any_moment_end_with_the_bytes_of_one_that_never_was(
+    train_in_process, tmp_path
+):
+    study = load_study(None, KILLED)
+    started = time.monotonic()
+    assert train_in_process(study, tmp_path / "whole") == 0
+    duration = time.monotonic() - started
+    whole = RunDirectory(tmp_path / "whole")
+    chance, num_kills, number = random.Random(0), 0, 0
+    while num_kills < NUM_KILLS:
+        run = RunDirectory(tmp_path / f"run_{number}")
+        number += 1
+        code = None
+        while code != 0:
+            # before a change of a file, where something could be half done, or at any moment
+            moment = (
+                {"change": chance.randint(1, 80)}
+                if chance.random() < 0.6
+                else {"seconds": chance.uniform(0, duration)}
+            )
+            code = train_in_process(study, run.path, **moment)
+            assert code in (0, -signal.SIGKILL), "a killed run cannot be resumed"
+            num_kills += code != 0
+            assert_nothing_is_half_written(run)
+        assert files_of(run) == files_of(whole)
+        ours, theirs = (Manifest.read(each.manifest_file) for each in (run, whole))
+        assert (ours.status, ours.batches) == ("finished", theirs.batches)
+        assert ours.checkpoints == theirs.checkpoints
+        assert not list(run.path.rglob("*.partial"))
+    assert number >= 3, "several runs"
+
+
+def start(folder, *words, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "alignctl", *map(str, words)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def end(process):
+    try:
+        stdout, stderr = process.communicate(timeout=170)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, stdout, stderr
+
+
+def wait_for(process, run, text):
+    while process.poll() is None:
+        if run.events_file.is_file() and text in run.events_file.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"the run ended before {text}: {process.communicate()}")
+
+
+def workers_of(session):
+    """The processes that a command started, itself not included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, _, number = stat.read_text().rpartition(")")[2].split()[:4]
+        except (OSError, ValueError):
+            continue  # gone meanwhile
+        if int(number) == session and state != "Z" and int(parent) == session:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("placement", "number", "to_all"),
+    [("data", signal.SIGUSR1, False), ("objectives", signal.SIGTERM, True)],
+)
+def test_a_stopped_run_saves_where_it_is_and_ends_as_if_it_had_not_been(
+    tmp_path, placement, number, to_all
+):
+    words = ["pretrain", *STOPPED, f"placement={placement}", "--nproc", 2]
+    run = RunDirectory(tmp_path / "runs" / "digits")
+    process = start(tmp_path, *words, "training.epochs=12")
+    wait_for(process, run, '"event": "epoch"')
+    if to_all:  # as a batch system does
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    code, _, stderr = end(process)
+    assert code == 75, stderr
+    assert stderr.startswith("error: runs/digits: stopped as asked and saved, with "), stderr
+    assert stderr.count("\n") == 1
+    manifest = Manifest.read(run.manifest_file)
+    assert manifest.status == "interrupted"
+    assert manifest.finished_epochs < 12
+    code, stdout, stderr = end(start(tmp_path, "pretrain", "--resume", "--nproc", 2))
+    assert (code, stderr) == (0, "")
+    assert "going on after" in stdout
+    other = tmp_path / "whole"
+    whole = start(tmp_path, *words, "training.epochs=12", "--run-dir", other)
+    assert end(whole)[0] == 0
+    assert files_of(run) == files_of(RunDirectory(other))
+    batches = [Manifest.read(r.manifest_file).batches for r in (run, RunDirectory(other))]
+    assert batches[0] == batches[1]
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """(process, folder) of a run that would take long, in its first epochs."""
+    folder = tmp_path_factory.mktemp("long")
+    process = start(folder, "pretrain", *STOPPED, "training.epochs=100000", "--nproc", 2)
+    wait_for(process, RunDirectory(folder / "runs" / "digits"), '"event": "epoch"')
+    yield process, folder
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_on_the_same_run_is_refused(long_run):
+    process, folder = long_run
+    before = (folder / "runs" / "digits" / "manifest.json").read_bytes()
+    code, _, stderr = end(start(folder, "pretrain", "--resume", "--nproc", 2))
+    assert code == 1
+    assert stderr.startswith("error: runs/digits: in use by another `alignctl pretrain` ")
+    assert f"process {process.pid} on " in stderr
+    assert stderr.count("\n") == 1
+    assert (folder / "runs" / "digits" / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks under /proc")
+def test_a_killed_worker_ends_the_run_with_one_line_and_leaves_no_process(long_run):
+    process, folder = long_run
+    workers = [
+        pid for pid in workers_of(process.pid)
+        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]  # fmt: skip
+    assert len(workers) == 2
+    os.kill(workers[1], signal.SIGKILL)
+    code, _, stderr = end(process)
+    assert code == 1
+    assert stderr == "error: worker 1 died with signal 9 (SIGKILL)\n"
+    assert workers_of(process.pid) == []
+    run = RunDirectory(folder / "runs" / "digits")
+    assert Manifest.read(run.manifest_file).status == "failed"
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing_but_time(tmp_path):
+    resource = pytest.importorskip("resource")
+    limit = 60_000  # less than the first checkpoint
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    run = RunDirectory(tmp_path / "runs" / "digits")
+    words = ["pretrain", *KILLED, "--nproc", 1]
+    code, _, stderr = end(start(tmp_path, *words, preexec_fn=small_files))
+    assert code == 1
+    assert stderr.startswith("error: ") and "cannot be written: " in stderr, stderr
+    assert stderr.count("\n") == 1
+    assert_nothing_is_half_written(run)
+    assert not list(run.path.rglob("*.partial"))
+    code, _, stderr = end(start(tmp_path, *words, "--resume"))
+    assert (code, stderr) == (0, "")
+    assert Manifest.read(run.manifest_file).status == "finished"

@@ -1,0 +1,44 @@
+"""Training in processes that are killed, for the tests of recovery."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet  # noqa: F401 (what training imports late is imported here once for all)
+import sklearn.datasets  # noqa: F401
+import torch
+import torch.distributed as dist
+import torch.distributed.device_mesh
+
+import alignctl.encoders.resnet  # noqa: F401
+from alignctl.engine.context import WorkerContext
+from alignctl.training.worker import TrainingJob, train
+
+_CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
+
+
+def train_until_killed(job: TrainingJob, kill_at_change: int | None) -> None:
+    """Train alone, with one thread; SIGKILL before the n-th change of a file in the run."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    context = WorkerContext(
+        rank=0, world_size=1, device=torch.device("cpu"), threads=1,
+        events_file=job.run / "events.jsonl",
+    )  # fmt: skip
+    if kill_at_change is not None:
+        sys.addaudithook(_Killer(job.run, kill_at_change))
+    train(context, job)
+
+
+class _Killer:
+    def __init__(self, folder: Path, changes_left: int) -> None:
+        self._folder, self._left = str(folder), changes_left
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        opened = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
+        if (opened or event in _CHANGES) and str(args[0]).startswith(self._folder):
+            self._left -= 1
+            if self._left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
