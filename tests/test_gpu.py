@@ -77,6 +77,21 @@ def test_a_study_runs_on_the_gpu(tmp_path: Path):
     assert manifest["machine"]["device"] == torch.cuda.get_device_name()
 
 
+def test_training_twice_gives_the_same_bytes(tmp_path: Path):
+    for name in ("one", "two"):
+        words = [*TINY, "training.epochs=2", "training.precision=bfloat16", "--run-dir", name]
+        done = subprocess.run(
+            [sys.executable, "-m", "alignctl", "pretrain", *words],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    files = sorted((tmp_path / "one" / "checkpoints").rglob("*.safetensors"))
+    assert files
+    for file in files:
+        other = tmp_path / "two" / file.relative_to(tmp_path / "one")
+        assert file.read_bytes() == other.read_bytes(), file
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 @pytest.mark.parametrize("placement", ["objectives", "data", "mesh"])
 def test_two_gpus_train_as_one_does(tmp_path: Path, placement: str):

@@ -170,7 +170,7 @@ def test_a_stopped_run_saves_where_it_is_and_ends_as_if_it_had_not_been(
 ):
     words = ["pretrain", *STOPPED, f"placement={placement}", "--nproc", 2]
     run = RunDirectory(tmp_path / "runs" / "digits")
-    process = start(tmp_path, *words, "training.epochs=12")
+    process = start(tmp_path, *words, "training.epochs=8")
     wait_for(process, run, '"event": "epoch"')
     if to_all:  # as a batch system does
         os.killpg(process.pid, number)
@@ -182,12 +182,12 @@ def test_a_stopped_run_saves_where_it_is_and_ends_as_if_it_had_not_been(
     assert stderr.count("\n") == 1
     manifest = Manifest.read(run.manifest_file)
     assert manifest.status == "interrupted"
-    assert manifest.finished_epochs < 12
+    assert manifest.finished_epochs < 8
     code, stdout, stderr = end(start(tmp_path, "pretrain", "--resume", "--nproc", 2))
     assert (code, stderr) == (0, "")
     assert "going on after" in stdout
     other = tmp_path / "whole"
-    whole = start(tmp_path, *words, "training.epochs=12", "--run-dir", other)
+    whole = start(tmp_path, *words, "training.epochs=8", "--run-dir", other)
     assert end(whole)[0] == 0
     assert files_of(run) == files_of(RunDirectory(other))
     batches = [Manifest.read(r.manifest_file).batches for r in (run, RunDirectory(other))]

@@ -176,7 +176,8 @@ def test_a_study_leaves_everything_in_its_run_directory(whole):
         for name in NAMES
         for epoch in (0, 2, 4, 6, 8, 10)
     ]
-    states = [f"state/epoch_0010/{name}.pt" for name in NAMES]
+    files = [*(f"{name}.pt" for name in NAMES), "training.parquet", "state.json"]
+    states = [f"state/step_{4 * EPOCHS:010d}/{file}" for file in files]
     gaps = [f"weight_gap/cl_vs_{name}.csv" for name in NAMES[1:]]
     found = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     figures = {name for name in found if name.startswith("report/figures/")}

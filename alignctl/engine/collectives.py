@@ -101,6 +101,10 @@ class Mesh:
     """The same processes for `sum_in_place`; None where this one is alone."""
 
 
+ONE_PROCESS = Mesh(0, 1, ALONE, None)
+"""The place of a process without others."""
+
+
 def make_mesh(device_type: str, num_objective_groups: int, num_shares: int) -> Mesh:
     """The place of this process: rank r stands in row r // num_shares, column r % num_shares.
 

@@ -6,17 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from alignctl.config import StudyConfig
 from alignctl.config.objectives import ObjectiveConfig
 from alignctl.encoders import Network, build_network
-from alignctl.engine.collectives import ProcessPeers, sum_in_place
+from alignctl.engine.collectives import ONE_PROCESS, Mesh, sum_in_place
 from alignctl.objectives import (
-    ALONE,
     Objective,
     ObjectiveContext,
-    Peers,
     ViewBatch,
     build_objective,
 )
@@ -33,7 +32,7 @@ class Member:
     network: Network
     objective: Objective
     optimizer: Optimizer
-    peers: Peers = ALONE
+    group: ProcessGroup | None = None
     """The processes that train this very model, each on its share of every batch."""
 
     def weights(self) -> dict[str, Tensor]:
@@ -58,7 +57,7 @@ class Member:
     def step(self, batch: ViewBatch, *, learning_rate: float, clip_norm: float | None) -> Tensor:
         """Take one step and return the loss before it, 0-d, still on the device.
 
-        With peers, this process's part of the loss; all of them take the same step.
+        In a group, this process's part of the loss; all of the group take the same step.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -66,9 +65,7 @@ class Member:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if isinstance(self.peers, ProcessPeers):
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            sum_in_place(gradients, self.peers.group)
+        sum_in_place([p.grad for p in parameters if p.grad is not None], self.group)
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, clip_norm)
         self.optimizer.step()
@@ -82,9 +79,12 @@ def build_member(
     *,
     num_classes: int,
     device: torch.device,
-    peers: Peers = ALONE,
+    mesh: Mesh = ONE_PROCESS,
 ) -> Member:
-    """A model at its initial weights, which are the same for every objective of the study."""
+    """A model at its initial weights, which are the same for every objective of the study.
+
+    mesh: this process's place; the peers in it hold the other shares of every batch.
+    """
     context = ObjectiveContext(
         temperature=study.temperature,
         num_classes=num_classes,
@@ -95,8 +95,8 @@ def build_member(
         torch.manual_seed(derive_seed(study.seed, f"objective {config.name}"))
         objective = build_objective(config, context)
     objective = objective.to(device)
-    synchronise_batch_norm(network, peers)
-    synchronise_batch_norm(objective, peers)
+    synchronise_batch_norm(network, mesh.peers)
+    synchronise_batch_norm(objective, mesh.peers)
     parameters = [*network.parameters(), *objective.parameters()]
     optimizer = build_optimizer(study.training.optimizer, parameters)
-    return Member(config.name, network, objective, optimizer, peers)
+    return Member(config.name, network, objective, optimizer, mesh.group)

@@ -1,5 +1,6 @@
 """What each training process does: build, train step by step, save, report."""
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,16 +72,24 @@ def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
 
 def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
     study = job.study
+    if context.device.type == "cuda":
+        _ask_for_repeatable_kernels()
     shape = grid(study, context.world_size)
     mesh = make_mesh(context.device.type, shape.num_groups, shape.num_shares)
     data = _load_in_turn(context, study)
     members = [
-        build_member(
-            study, config, num_classes=data.num_classes, device=context.device, peers=mesh.peers
-        )
+        build_member(study, config, num_classes=data.num_classes, device=context.device, mesh=mesh)
         for config in study.objectives[mesh.objective_index :: mesh.num_objective_groups]
     ]
     return Session(context, RunDirectory(job.run), study, data, members, mesh.peers)
+
+
+def _ask_for_repeatable_kernels() -> None:
+    """Of a GPU: without being asked, some add in another order every time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    torch.backends.cudnn.benchmark = False  # which would choose by the clock
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it
 
 
 def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:

@@ -197,6 +197,31 @@ def test_a_run_without_any_whole_state_is_not_begun_again_in_silence(half_way, t
     assert after.items() <= before.items()
 
 
+def test_between_checkpoints_a_state_is_saved_after_a_while(
+    small_study, train_alone, tmp_path, monkeypatch
+):
+    study = small_study("objectives=[cl]", "training.epochs=4", "checkpoint_epochs=[0]")
+    whole = train_alone(study, tmp_path / "whole")
+    assert saved_epochs(whole, "cl") == [0, 4]
+    saved = []
+    save = worker.save
+
+    def remember(session, progress, log, **options):
+        saved.append(progress.step)
+        return save(session, progress, log, **options)
+
+    monkeypatch.setattr(worker, "save", remember)
+    monkeypatch.setattr(worker, "_SAVE_EVERY_S", -1.0)
+    often = train_alone(study, tmp_path / "often")
+    assert saved == [0, 3, 6, 9, 12]
+    assert saved_epochs(often, "cl") == [0, 4]
+    assert files_of(often) == files_of(whole)
+    saved.clear()
+    monkeypatch.setattr(worker, "_SAVE_EVERY_S", 600.0)
+    train_alone(study, tmp_path / "seldom")
+    assert saved == [0, 12]
+
+
 def test_other_versions_than_at_the_start_are_a_warning(half_way, train_alone, monkeypatch):
     versions = {**manifest_of(half_way).versions, "torch": "9.9"}
     monkeypatch.setattr(record, "package_versions", lambda: versions)
