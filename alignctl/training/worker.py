@@ -89,7 +89,7 @@ def _ask_for_repeatable_kernels() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
     torch.backends.cudnn.benchmark = False  # which would choose by the clock
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
