@@ -106,8 +106,7 @@ def _checks(plan: VerifyPlan, *, json_output: bool) -> list[tuple[Check, ...]]:
         (checks,) = launch(
             verify,
             job,
-            # a CPU gives the same bits wherever it is; a GPU is not promised to
-            plan=plan_processes(1, limit=1, limit_name="process", device="cpu"),
+            plan=plan_processes(1, limit=1, limit_name="process"),
             events_file=Path(folder) / "events.jsonl",
             listener=view,
         )

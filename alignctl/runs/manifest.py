@@ -49,6 +49,11 @@ class Manifest(BaseModel):
     finished_epochs: int = 0
     training_s: float = 0.0
 
+    @property
+    def used_a_gpu(self) -> bool:
+        """Whether views were computed and models trained on one."""
+        return self.machine.get("device", "cpu") != "cpu"
+
     def updated(self, **changes: object) -> "Manifest":
         """A copy with these fields changed and the clock moved on."""
         return self.model_copy(
