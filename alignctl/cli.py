@@ -49,9 +49,11 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         from alignctl.console import print_error
+        from alignctl.engine.signals import preemption_is_an_error
 
         try:
-            return super().invoke(ctx)
+            with preemption_is_an_error():
+                return super().invoke(ctx)
         except AlignctlError as error:
             if "-v" in sys.argv or "--verbose" in sys.argv:
                 import traceback
@@ -307,6 +309,7 @@ def sweep_temperature(
     values: Annotated[str, typer.Option(help="Temperatures, separated by commas.")] = "0.1,0.5,1.0",
     run_dir: RunDir = None,
     nproc: NProc = "auto",
+    timeout: Timeout = 1800.0,
     dry_run: DryRun = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -319,7 +322,7 @@ def sweep_temperature(
     plan = command.plan("temperature", config, changes, values=values, run_dir=run_dir, nproc=nproc)
     if dry_run:
         return _print_plan(plan.summary())
-    result = command.run(plan, json_output=as_json)
+    result = command.run(plan, json_output=as_json, timeout_s=timeout)
     if as_json:
         _print_result(result)
     else:

@@ -32,7 +32,7 @@ TINY = [
     "training.schedule.warmup_epochs=0",
 ]  # fmt: skip
 KILLED = [*TINY, "objectives=[cl, ce]", "training.epochs=3", "checkpoint_epochs=[0, 1, 2]"]
-STOPPED = [*TINY, "objectives=[cl, ce]", "training.epochs=200", "checkpoint_epochs=[0]"]
+STOPPED = [*TINY, "objectives=[cl, ce]", "training.epochs=200", "checkpoint_epochs=[0, 2, 4, 6]"]
 
 
 def files_of(run):
@@ -95,7 +95,7 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_one_that_never_was(
     assert train_in_process(study, tmp_path / "whole") == 0
     duration = time.monotonic() - started
     whole = RunDirectory(tmp_path / "whole")
-    chance, num_kills, number = random.Random(0), 0, 0
+    chance, num_kills, num_at_changes, number = random.Random(0), 0, 0, 0
     while num_kills < NUM_KILLS:
         run = RunDirectory(tmp_path / f"run_{number}")
         number += 1
@@ -110,6 +110,7 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_one_that_never_was(
             code = train_in_process(study, run.path, **moment)
             assert code in (0, -signal.SIGKILL), "a killed run cannot be resumed"
             num_kills += code != 0
+            num_at_changes += code != 0 and "change" in moment
             assert_nothing_is_half_written(run)
         assert files_of(run) == files_of(whole)
         ours, theirs = (Manifest.read(each.manifest_file) for each in (run, whole))
@@ -117,6 +118,7 @@ def test_runs_killed_at_any_moment_end_with_the_bytes_of_one_that_never_was(
         assert ours.checkpoints == theirs.checkpoints
         assert not list(run.path.rglob("*.partial"))
     assert number >= 3, "several runs"
+    assert num_at_changes >= NUM_KILLS / 3
 
 
 def start(folder, *words, **options):
@@ -163,26 +165,32 @@ def workers_of(session):
 
 @pytest.mark.parametrize(
     ("placement", "number", "to_all"),
-    [("data", signal.SIGUSR1, False), ("objectives", signal.SIGTERM, True)],
+    [
+        ("data", signal.SIGUSR1, False),
+        ("objectives", signal.SIGTERM, True),
+        ("data", signal.SIGKILL, False),
+    ],
 )
-def test_a_stopped_run_saves_where_it_is_and_ends_as_if_it_had_not_been(
+def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(
     tmp_path, placement, number, to_all
 ):
     words = ["pretrain", *STOPPED, f"placement={placement}", "--nproc", 2]
     run = RunDirectory(tmp_path / "runs" / "digits")
     process = start(tmp_path, *words, "training.epochs=8")
-    wait_for(process, run, '"event": "epoch"')
+    wait_for(process, run, '"event": "epoch"' if number != signal.SIGKILL else '"epoch": 3')
     if to_all:  # as a batch system does
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     code, _, stderr = end(process)
-    assert code == 75, stderr
-    assert stderr.startswith("error: runs/digits: stopped as asked and saved, with "), stderr
-    assert stderr.count("\n") == 1
     manifest = Manifest.read(run.manifest_file)
-    assert manifest.status == "interrupted"
     assert manifest.finished_epochs < 8
+    if number == signal.SIGKILL:
+        assert (code, manifest.status) == (-number, "running")
+    else:
+        assert (code, manifest.status) == (75, "interrupted"), stderr
+        assert stderr.startswith("error: runs/digits: stopped as asked and saved, with "), stderr
+        assert stderr.count("\n") == 1
     code, stdout, stderr = end(start(tmp_path, "pretrain", "--resume", "--nproc", 2))
     assert (code, stderr) == (0, "")
     assert "going on after" in stdout
@@ -194,11 +202,35 @@ def test_a_stopped_run_saves_where_it_is_and_ends_as_if_it_had_not_been(
     assert batches[0] == batches[1]
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 1.0, 3.0])
+def test_a_run_told_to_stop_while_it_starts_ends_with_the_same_code(tmp_path, delay_s):
+    process = start(tmp_path, "pretrain", *KILLED, "--nproc", 1)
+    lock = tmp_path / "runs" / "digits" / ".pretrain.lock"
+    while not lock.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGUSR1)
+    code, _, stderr = end(process)
+    assert code == 75, stderr
+    assert stderr.count("\n") == 1
+    words = ["--run-dir", "runs/digits", "--resume"]
+    assert end(start(tmp_path, "pretrain", *KILLED, "--nproc", 1, *words))[0] == 0
+
+
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory):
     """(process, folder) of a run that would take long, in its first epochs."""
     folder = tmp_path_factory.mktemp("long")
-    process = start(folder, "pretrain", *STOPPED, "training.epochs=100000", "--nproc", 2)
+    process = start(
+        folder,
+        "pretrain",
+        *STOPPED,
+        "training.epochs=100000",
+        "checkpoint_epochs=[0]",
+        "--nproc",
+        2,
+    )
     wait_for(process, RunDirectory(folder / "runs" / "digits"), '"event": "epoch"')
     yield process, folder
     process.kill()

@@ -137,7 +137,7 @@ def _train(plan: PretrainPlan, *, json_output: bool, timeout_s: float) -> None:
     from alignctl.training.worker import TrainingJob, train
 
     study, directory = plan.study, RunDirectory(plan.run)
-    num_processes = plan.num_processes or usable_processes(study, num_devices())
+    num_processes = plan.num_processes or _as_before(directory, study, num_devices())
     processes = plan_processes(num_processes, limit=num_processes, limit_name="usable")
     with TrainingView(batch_size=study.training.batch_size, json_output=json_output) as view:
         try:
@@ -163,6 +163,15 @@ def _train(plan: PretrainPlan, *, json_output: bool, timeout_s: float) -> None:
             f"{study.training.epochs} epochs done; "
             f"go on with `alignctl pretrain --resume --run-dir {plan.run}`"
         )
+
+
+def _as_before(directory: RunDirectory, study: StudyConfig, most: int) -> int:
+    """As many processes as the run has had, where there are so many devices; else as can be."""
+    if directory.exists:
+        before = Manifest.read(directory.manifest_file).num_processes
+        if usable_processes(study, min(before, most)) == before:
+            return before
+    return usable_processes(study, most)
 
 
 def _leave(directory: RunDirectory, status: Status, error: str | None) -> None:

@@ -124,13 +124,13 @@ def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
     return path
 
 
-def run(plan: SweepPlan, *, json_output: bool = False) -> SweepResult:
+def run(plan: SweepPlan, *, json_output: bool = False, timeout_s: float = 1800.0) -> SweepResult:
     """Train and evaluate what is not finished yet; failing values do not stop the others."""
     with run_lock(plan.sweep.path, "sweep"):
-        return _run(plan, json_output=json_output)
+        return _run(plan, json_output=json_output, timeout_s=timeout_s)
 
 
-def _run(plan: SweepPlan, *, json_output: bool) -> SweepResult:
+def _run(plan: SweepPlan, *, json_output: bool, timeout_s: float) -> SweepResult:
     known = plan.sweep.description().values if plan.sweep.exists else ()
     values = (*known, *(value for value in plan.values if value not in known))
     key = PARAMETERS[plan.parameter]
@@ -140,7 +140,7 @@ def _run(plan: SweepPlan, *, json_output: bool) -> SweepResult:
     for value, study in zip(plan.values, plan.studies, strict=True):
         label = f"{plan.parameter}={value}"
         try:
-            _run_one(plan, value, study, label, json_output=json_output)
+            _run_one(plan, value, study, label, json_output=json_output, timeout_s=timeout_s)
         except PreemptedError as error:
             raise PreemptedError(
                 f"{plan.sweep.path}: stopped at {label}, all is saved; run the same sweep again"
@@ -152,7 +152,13 @@ def _run(plan: SweepPlan, *, json_output: bool) -> SweepResult:
 
 
 def _run_one(
-    plan: SweepPlan, value: Any, study: StudyConfig, label: str, *, json_output: bool
+    plan: SweepPlan,
+    value: Any,
+    study: StudyConfig,
+    label: str,
+    *,
+    json_output: bool,
+    timeout_s: float,
 ) -> None:
     directory = plan.sweep.run(plan.parameter, value)
     training = pretrain.plan_study(study, run=directory.path, nproc=plan.nproc, resume=True)
@@ -160,7 +166,7 @@ def _run_one(
         f"{label}: {'trained already' if training.finished else 'training'}",
         json_output=json_output,
     )
-    pretrain.run(training, json_output=json_output)
+    pretrain.run(training, json_output=json_output, timeout_s=timeout_s)
     options = eval_alignment.EvalOptions(
         reference=plan.reference,
         representation=REPRESENTATION,

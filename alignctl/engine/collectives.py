@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -9,9 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from alignctl.objectives.objective import ALONE, Peers
+
+# An honest wait for a slower peer may be long; hangs are found by their missing heartbeats
+COLLECTIVE_TIMEOUT = timedelta(days=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,17 @@ def make_mesh(device_type: str, num_objective_groups: int, num_shares: int) -> M
     row = dist.get_rank() // num_shares
     if num_shares == 1:
         return Mesh(row, num_objective_groups, ALONE, None)
-    shape = (num_objective_groups, num_shares)
-    mesh = init_device_mesh(device_type, shape, mesh_dim_names=("objectives", "data"))
+    ranks = torch.arange(num_objective_groups * num_shares).view(num_objective_groups, num_shares)
+    # groups that a mesh makes by itself give up after 30 minutes, as in a job that was suspended
+    groups = [_own_group(lines.tolist()) for lines in (ranks.T, ranks)]
+    names = ("objectives", "data")
+    mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=names)
     group = mesh.get_group("data")
     return Mesh(row, num_objective_groups, ProcessPeers(group), group)
+
+
+def _own_group(all_ranks: list[list[int]]) -> ProcessGroup:
+    """The group of those ranks among which this process is; every process makes all groups."""
+    own, _ = dist.new_subgroups_by_enumeration(all_ranks, timeout=COLLECTIVE_TIMEOUT)
+    assert isinstance(own, ProcessGroup)
+    return own

@@ -8,20 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alignctl.errors import CheckpointError
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 _POLL_S = 0.1
 
 
 def append_event(path: Path, kind: str, **fields: Any) -> None:
-    """Add one line, by a single write; a line that a killed process left half is closed first."""
+    """Add one line, by a single write; a line that a killed process left half is closed first.
+
+    Raises CheckpointError where the disk refuses.
+    """
     line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}) + "\n"
-    with path.open("a+b") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                line = "\n" + line
-        file.write(line.encode())
+    try:
+        with path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 class EventFollower:

@@ -41,7 +41,8 @@ class Heartbeat:
             self.beat()
 
     def end(self) -> None:
-        """Nothing is missed from now on."""
+        """Nothing is missed from now on, until the next beat."""
+        self._last = None
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 

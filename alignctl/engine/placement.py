@@ -43,12 +43,17 @@ def parse_device(text: str) -> DeviceType | None:
 
 def num_devices(device: DeviceType | None = None) -> int:
     """GPUs, or cores where there are none or `device` says cpu; ConfigError without cuda."""
+    return _num_gpus(device) or available_cores()
+
+
+def _num_gpus(device: DeviceType | None) -> int:
+    """GPUs to use; ConfigError where cuda is asked for and there is none."""
     import torch
 
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "cuda" and not num_gpus:
         raise ConfigError("--device: cuda is not available here")
-    return num_gpus if num_gpus and device != "cpu" else available_cores()
+    return 0 if device == "cpu" else num_gpus
 
 
 def plan_processes(
@@ -65,14 +70,7 @@ def plan_processes(
     Threads per process are cores // processes: two processes that both use all cores run
     many times slower than one. ConfigError where more are asked for than can be placed.
     """
-    import torch
-
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "cuda" and not num_gpus:
-        raise ConfigError("--device: cuda is not available here")
-    if device == "cpu":
-        num_gpus = 0
-    cores = available_cores()
+    num_gpus, cores = _num_gpus(device), available_cores()
     if nproc is not None and nproc > limit:
         raise ConfigError(f"--nproc: {nproc} processes, but there are only {limit} {limit_name}")
     if nproc is not None and num_gpus and nproc > num_gpus:

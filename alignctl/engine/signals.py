@@ -1,13 +1,41 @@
 """What the launching process hears while its workers run."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from alignctl.errors import PreemptedError
 
 _PREEMPTIONS = (signal.SIGTERM, signal.SIGUSR1)  # as schedulers send them before they kill
 _HEARD = (signal.SIGINT, signal.SIGHUP, *_PREEMPTIONS)
+
+
+@contextlib.contextmanager
+def preemption_is_an_error() -> Iterator[None]:
+    """While this is open, SIGTERM and SIGUSR1 raise PreemptedError wherever this process is.
+
+    A launch hears them by itself. Outside the main thread nothing is heard.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise PreemptedError(_reason(number))
+
+    before = {number: signal.signal(number, stop) for number in _PREEMPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _reason(number: int) -> str:
+    name = signal.Signals(number).name
+    return f"stopped by {name} before the end; run the same command again"
 
 
 class SignalsHeard:
@@ -40,8 +68,7 @@ class SignalsHeard:
         if signal.SIGHUP in self._numbers:
             raise SystemExit(128 + signal.SIGHUP)
         if self.is_preempted and not self._stoppable:
-            name = next(number.name for number in _PREEMPTIONS if number in self._numbers)
-            raise PreemptedError(f"stopped by {name} before the end; run the same command again")
+            raise PreemptedError(_reason(min(self._numbers.intersection(_PREEMPTIONS))))
 
     def __bool__(self) -> bool:
         return bool(self._numbers)

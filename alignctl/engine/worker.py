@@ -10,13 +10,13 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from alignctl.engine.collectives import COLLECTIVE_TIMEOUT
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.heartbeat import Heartbeat
 from alignctl.engine.placement import ProcessPlan
@@ -27,8 +27,6 @@ P = TypeVar("P")
 R = TypeVar("R")
 _PRECEDENCE_S = 0.5
 _PARENT_ASKS_WITHIN_S = 2.0
-# An honest wait for a slower peer may be long; hangs are found by their missing heartbeats
-_COLLECTIVE_TIMEOUT = timedelta(days=1)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -89,7 +87,9 @@ def _work(job: Job[P, R], rank: int) -> R:
         heartbeat=heartbeat,
     )
     backend = "cpu:gloo,cuda:nccl" if job.plan.device == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_COLLECTIVE_TIMEOUT)
+    heartbeat.beat()  # who never meets the others hangs
+    dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    heartbeat.end()  # until the worker beats by itself
     result = job.worker(context, job.payload)
     context.no_more_steps()
     heartbeat.end()

@@ -15,7 +15,7 @@ from alignctl.errors import CheckpointError
 from alignctl.runs.atomic import write_text
 
 SCHEMA_VERSION = 2
-_READABLE = (1, 2)  # 1 had no placement and no digests of checkpoints
+_READABLE = (1, 2)  # 1 had no placement, no digests of checkpoints and data
 Status = Literal["running", "finished", "interrupted", "failed"]
 _PACKAGES = ("alignctl", "torch", "torchvision", "numpy", "pandas", "safetensors")
 
@@ -40,6 +40,8 @@ class Manifest(BaseModel):
     threads_per_process: int
     num_train_images: int
     num_classes: int
+    training_data: str | None = None
+    """SHA-256 of training images, labels and ids; not there in version 1."""
     initial_weights: dict[str, str]
     """SHA-256 of encoder and projector before the first step, by objective."""
     batches: dict[int, str] = {}

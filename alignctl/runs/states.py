@@ -9,6 +9,7 @@ state.json is written last: a folder without it does not count. The two newest a
 damaged one costs the steps since the one before, not the run.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -29,7 +30,7 @@ from alignctl.runs.manifest import Manifest
 SCHEMA_VERSION: Literal[1] = 1
 _POINT = "state.json"
 _TABLE = "training.parquet"
-_NUM_KEPT = 2
+_NUM_KEPT = 2  # the last, and the one before in case it is damaged
 _STEP = re.compile(r"step_(\d+)")
 
 
@@ -46,6 +47,14 @@ class SavedPoint(BaseModel):
     """Of the batches of the epoch that is under way."""
     files: dict[str, str] = {}
     """SHA-256 by name."""
+    sha256: str = ""
+    """Of all the above."""
+
+    def signed(self) -> "SavedPoint":
+        """The same with its own SHA-256."""
+        bare = self.model_copy(update={"sha256": ""})
+        found = hashlib.sha256(bare.model_dump_json().encode()).hexdigest()
+        return bare.model_copy(update={"sha256": found})
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ def complete_state(run: RunDirectory, point: SavedPoint) -> None:
     folder = state_folder(run, point.step)
     table = folder / _TABLE  # not there before the first step
     found = {_TABLE: file_digest(table)} if table.is_file() else {}
-    whole = point.model_copy(update={"files": {**point.files, **found}})
+    whole = point.model_copy(update={"files": {**point.files, **found}}).signed()
     write_text(folder / _POINT, whole.model_dump_json(indent=2) + "\n")
 
 
@@ -112,8 +121,9 @@ def newest_state(run: RunDirectory) -> Found:
     return Found(None, tuple(problems))
 
 
-def drop_states(run: RunDirectory, *, newest: int, num_kept: int = _NUM_KEPT) -> None:
-    """Remove all states but the last whole ones up to a step."""
+def drop_states(run: RunDirectory, *, newest: int, finished: bool) -> None:
+    """Remove all states but that of step `newest` and, of an unfinished run, the one before."""
+    num_kept = 1 if finished else _NUM_KEPT
     folders = _folders(run)
     whole = [path for path in folders if (path / _POINT).is_file() and _step(path) <= newest]
     for path in folders:
@@ -126,6 +136,8 @@ def _read(folder: Path) -> SavedPoint:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         point = SavedPoint.model_validate(values)
+        if point.signed() != point or point.step != _step(folder):
+            raise CheckpointError(f"{path}: damaged: it is not the file that was written")
         changed = [name for name, sha in point.files.items() if file_digest(folder / name) != sha]
     except (ValidationError, ValueError) as error:
         reason = str(error).partition("\n")[0]

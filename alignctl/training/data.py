@@ -1,5 +1,6 @@
 """The training images in memory, and the shared batches of views drawn from them."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ class TrainingData:
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     num_classes: int
+    digest: str
+    """SHA-256 of images, labels and ids."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -73,10 +76,14 @@ def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData
             f"training.batch_size: {study.training.batch_size} images, "
             f"but the train split has only {len(found.ids)}"
         )
+    total = hashlib.sha256()
+    for array in (found.images, found.labels, found.ids):
+        total.update(np.ascontiguousarray(array).data)
     return TrainingData(
         study=study,
         images=torch.from_numpy(found.images).to(device),
         labels=found.labels,
         ids=found.ids,
         num_classes=len(found.class_names),
+        digest=total.hexdigest(),
     )

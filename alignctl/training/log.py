@@ -1,5 +1,6 @@
 """The training table: one row per epoch, step and objective."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,12 +50,17 @@ class TrainingLog:
         return self._parts[0] if self._parts else pd.DataFrame()
 
     def means(self, epoch: int) -> dict[str, float]:
-        """The mean loss of each objective in one epoch."""
-        rows = self.table()
-        means = rows[rows["epoch"] == epoch].groupby("objective")["loss"].mean()
+        """The mean loss of each objective in the epoch that was added last."""
+        latest = itertools.takewhile(
+            lambda part: part["epoch"].iloc[-1] == epoch, reversed(self._parts)
+        )
+        rows = pd.concat([part[part["epoch"] == epoch] for part in latest][::-1])
+        means = rows.groupby("objective")["loss"].mean()
         return {name: float(means[name]) for name in self._objectives}
 
     def write(self, path: Path) -> None:
-        """Replace a file by the table, if there are rows."""
+        """Replace a file by the table; without rows there is no file."""
         if self._parts:
             write_parquet(path, self.table())
+        else:
+            path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from alignctl.objectives import ALONE, Peers
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import remove_leftovers
 from alignctl.runs.checkpoints import digest, save_weights
-from alignctl.runs.directory import checkpoint_file
+from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.manifest import git_commit, machine, now, package_versions
 from alignctl.runs.states import (
     Found,
@@ -68,6 +68,8 @@ def open_run(session: Session) -> Manifest:
     weights = _merged(context.gather(mine))
     if len(set(weights.values())) != 1:
         raise TrainingError(f"the initial weights differ between objectives: {weights}")
+    if len(set(context.gather(data.digest))) != 1:
+        raise TrainingError("the processes read other images or labels than each other")
     fresh = Manifest(
         name=study.name,
         started_at=now(),
@@ -81,6 +83,7 @@ def open_run(session: Session) -> Manifest:
         threads_per_process=context.threads,
         num_train_images=len(data.ids),
         num_classes=data.num_classes,
+        training_data=data.digest,
         initial_weights={name: weights[name] for name in study.objective_names},
     )
     manifest = Manifest.read(run.manifest_file) if run.exists else fresh
@@ -88,6 +91,11 @@ def open_run(session: Session) -> Manifest:
         raise TrainingError(
             f"{run.manifest_file}: the run began from other initial weights "
             "(made by another version of torch?); start a new run"
+        )
+    if manifest.training_data not in (None, data.digest):
+        raise TrainingError(
+            f"{run.manifest_file}: the run began with other training images or labels; "
+            "start a new run"
         )
     context.wait()  # nobody looks for the run any more: now it may come to be
     if context.is_first and not run.exists:
@@ -127,10 +135,9 @@ def _refuse_lost_states(run: RunDirectory, manifest: Manifest, found: Found) -> 
 def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
     """Say that the run goes on from here, by these processes; tables as they were then."""
     context, run, manifest = session.context, session.run, progress.manifest
-    versions = package_versions()
-    if manifest.versions != versions:
-        changed = [name for name in versions if manifest.versions.get(name) != versions[name]]
-        text = f"other versions than at the start: {', '.join(changed)}; last digits may differ"
+    changed = _changed_since(session, manifest)
+    if changed and progress.step:
+        text = f"other than at the start: {', '.join(changed)}; last digits may differ"
         context.report("warning", text=text)
     finished = progress.step == session.num_steps
     manifest = manifest.updated(
@@ -144,11 +151,28 @@ def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
     if context.is_first:
         for folder in (run.path, *run.state.glob("*"), *run.checkpoints.glob("*")):
             remove_leftovers(folder)
-        _drop_states(run, progress.step, manifest)
+        _drop_what_is_later(run, progress.step, manifest)
         log.write(run.training_table)
         manifest.write(run.manifest_file)
     context.wait()
     return replace(progress, manifest=manifest), log
+
+
+def _changed_since(session: Session, manifest: Manifest) -> list[str]:
+    """What the bits of results depend on and was otherwise when the run was last at work."""
+    context, here = session.context, package_versions()
+    shares = session.peers.size > 1 or manifest.placement != "objectives"
+    pairs = {
+        **{name: (manifest.versions.get(name), here[name]) for name in here},
+        "device": (manifest.machine.get("device"), _device_name(context.device)),
+        "threads per process": (manifest.threads_per_process, context.threads),
+        "processes": (manifest.num_processes, context.world_size if shares else None),
+    }
+    return [
+        f"{name} ({before} then, {current} now)"
+        for name, (before, current) in pairs.items()
+        if current is not None and before != current
+    ]
 
 
 def save(
@@ -177,7 +201,7 @@ def save(
             step=step, manifest=manifest, fingerprints=progress.fingerprints, files=files
         )
         complete_state(run, point)
-        _drop_states(run, step, manifest)
+        drop_states(run, newest=step, finished=manifest.status == "finished")
         write_tables(session, log, manifest)
         if weights_of_epoch is not None:
             context.report("checkpoint", epoch=weights_of_epoch)
@@ -185,9 +209,13 @@ def save(
     return replace(progress, manifest=manifest, saved_step=step)
 
 
-def _drop_states(run: RunDirectory, step: int, manifest: Manifest) -> None:
-    """Keep the state of this step, and of an unfinished run the one before."""
-    drop_states(run, newest=step, num_kept=1 if manifest.status == "finished" else 2)
+def _drop_what_is_later(run: RunDirectory, step: int, manifest: Manifest) -> None:
+    """Remove states and weights of steps that are to be taken again."""
+    drop_states(run, newest=step, finished=manifest.status == "finished")
+    for name in manifest.initial_weights:
+        for epoch in saved_epochs(run, name):
+            if name not in manifest.checkpoints.get(epoch, {}):
+                checkpoint_file(run, name, epoch).unlink(missing_ok=True)
 
 
 def write_tables(session: Session, log: TrainingLog, manifest: Manifest) -> None:

@@ -15,7 +15,7 @@ from alignctl.runs.checkpoints import digest, file_digest, load_weights
 from alignctl.runs.comparison import Check, CheckResult, shortened
 from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.manifest import package_versions
-from alignctl.training.data import load_training_data
+from alignctl.training.data import TrainingData, load_training_data
 from alignctl.training.fingerprint import epoch_digest, fingerprint
 
 _NUM_CHECKS = 3
@@ -135,9 +135,9 @@ def check_batches(
         data = load_training_data(_without_download(study), device)
     except (ConfigError, DataError) as error:
         return Check(name, "not checked", str(error))
-    if len(data.ids) != manifest.num_train_images:
-        finding = f"{len(data.ids):,} training images here, {manifest.num_train_images:,} then"
-        return Check(name, "differs", finding)
+    other_data = _other_data(data, manifest)
+    if other_data:
+        return Check(name, "differs", other_data)
     here = epoch_digest([fingerprint(batch) for batch in data.batches(epoch - 1)])
     if here != manifest.batches[epoch]:
         finding = (
@@ -179,6 +179,15 @@ def _fault(path: Path, *, sha256: str | None, initial_weights: str | None) -> _F
     shared = {key: value for key, value in weights.items() if not key.startswith(_OBJECTIVE_PREFIX)}
     if initial_weights is not None and digest(shared) != initial_weights:
         return _Fault("differs", "does not hold the initial weights of the manifest")
+    return None
+
+
+def _other_data(data: TrainingData, manifest: Manifest) -> str | None:
+    """How the training images differ from those that the run was made with."""
+    if len(data.ids) != manifest.num_train_images:
+        return f"{len(data.ids):,} training images here, {manifest.num_train_images:,} then"
+    if manifest.training_data not in (None, data.digest):
+        return "the training images or labels here are others than then"
     return None
 
 

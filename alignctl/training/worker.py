@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -160,7 +160,7 @@ def _stop(session: Session, progress: Progress, log: TrainingLog) -> Manifest | 
     context = session.context
     manifest = progress.manifest.updated(status="interrupted")
     if progress.saved_step != progress.step:
-        save(session, Progress(progress.step, manifest, progress.fingerprints), log)
+        save(session, replace(progress, manifest=manifest), log)
     elif context.is_first:
         write_tables(session, log, manifest)
     return manifest if context.is_first else None

@@ -1,7 +1,11 @@
 import json
 import threading
+from pathlib import Path
+
+import pytest
 
 from alignctl.engine.events import EventFollower, append_event
+from alignctl.errors import CheckpointError
 
 
 def kinds(events):
@@ -66,3 +70,14 @@ def test_a_follower_of_a_file_that_never_comes_hears_nothing(tmp_path):
     with EventFollower(tmp_path / "no folder" / "events.jsonl", heard.append):
         pass
     assert heard == []
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    path = tmp_path / "events.jsonl"
+    path.symlink_to(full)
+    with pytest.raises(CheckpointError) as error:
+        append_event(path, "step")
+    assert str(error.value) == f"{path}: cannot be written: No space left on device"

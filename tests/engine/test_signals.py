@@ -9,6 +9,7 @@ import engine_workers
 import pytest
 from sessions import Session, launch_two, lives, needs_proc, noted_pids
 
+from alignctl.engine.signals import preemption_is_an_error
 from alignctl.errors import LaunchError, PreemptedError
 
 
@@ -76,8 +77,12 @@ def test_a_terminal_that_closes_ends_a_launch_as_python_exits(monkeypatch, tmp_p
         return {0: None, 1: None}
 
     monkeypatch.setattr("alignctl.engine.launch.elastic_launch", lambda *_: lose_terminal)
-    with pytest.raises(SystemExit) as raised:
-        launch_two(engine_workers.describe, tmp_path, stoppable=stoppable)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+    try:
+        with pytest.raises(SystemExit) as raised:
+            launch_two(engine_workers.describe, tmp_path, stoppable=stoppable)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert raised.value.code == 128 + signal.SIGHUP
 
 
@@ -139,3 +144,13 @@ def test_a_worker_that_alone_is_told_to_end_ends_within_a_collective(tmp_path):
         launch_two(engine_workers.be_told_to_end, tmp_path, stoppable=True)
     assert str(error.value) == "worker 1 died with signal 15 (SIGTERM)"
     assert not any(lives(pid) for pid in noted_pids(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_outside_a_launch_a_preemption_is_an_error_like_any_other(number):
+    before = signal.getsignal(number)
+    message = f"stopped by {number.name} before the end"
+    with pytest.raises(PreemptedError, match=message), preemption_is_an_error():
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+    assert signal.getsignal(number) == before

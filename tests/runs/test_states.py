@@ -115,15 +115,32 @@ def test_a_damaged_description_is_named_too(run, keep, text):
     assert "\n" not in problem
 
 
+@pytest.mark.parametrize(
+    ("written", "changed"),
+    [('"step": 20', '"step": 21'), ('"finished_epochs": 10', '"finished_epochs": 11'),
+     ("9223372036854775808", "9223372036854775807")],
+)  # fmt: skip
+def test_a_description_of_another_state_is_named_too(run, keep, written, changed):
+    keep(10)
+    keep(20)
+    path = state_folder(run, 20) / "state.json"
+    text = path.read_text()
+    assert written in text
+    path.write_text(text.replace(written, changed, 1))
+    found = newest_state(run)
+    assert found.point.step == 10
+    assert found.problems == (f"{path}: damaged: it is not the file that was written",)
+
+
 def test_old_states_go_and_so_do_unfinished_and_later_ones(run, keep):
     for step in (1, 5, 10, 30):
         keep(step)
     save_state(run, 7, "cl", {})
-    drop_states(run, newest=10)
+    drop_states(run, newest=10, finished=False)
     assert sorted(path.name for path in run.state.iterdir()) == [
         "step_0000000005", "step_0000000010",
     ]  # fmt: skip
-    drop_states(run, newest=10, num_kept=1)
+    drop_states(run, newest=10, finished=True)
     assert [path.name for path in run.state.iterdir()] == ["step_0000000010"]
 
 
@@ -157,5 +174,5 @@ def test_a_foreign_file_is_no_state(run):
 def test_a_description_says_what_it_says(run, keep):
     keep(3)
     values = json.loads((state_folder(run, 3) / "state.json").read_text())
-    assert set(values) == {"schema_version", "step", "manifest", "fingerprints", "files"}
+    assert set(values) == {"schema_version", "step", "manifest", "fingerprints", "files", "sha256"}
     assert set(values["files"]) == {"cl.pt", "ce.pt", "training.parquet"}

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -7,6 +8,7 @@ from alignctl.errors import CheckpointError, TrainingError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, file_digest, load_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
+from alignctl.runs.manifest import package_versions
 from alignctl.runs.states import state_folder
 from alignctl.runs.tables import read_parquet
 from alignctl.training import record, worker
@@ -42,6 +44,11 @@ def files_of(run):
     paths += [last / "training.parquet", run.training_table]
     assert len(paths) >= len(names) * 2 + 2 and epochs in saved_epochs(run, names[0])
     return {str(path.relative_to(run.path)): path.read_bytes() for path in paths}
+
+
+def warnings_of(run):
+    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    return [event["text"] for event in events if event["event"] == "warning"]
 
 
 def training_table(run):
@@ -174,7 +181,7 @@ def test_a_damaged_state_costs_the_steps_since_the_one_before(
     path.write_bytes(path.read_bytes()[:-1])
     resumed = train_alone(half_way.config, half_way.path)
     events = [json.loads(line) for line in resumed.events_file.read_text().splitlines()]
-    (warning,) = (event["text"] for event in events if event["event"] == "warning")
+    (warning,) = warnings_of(resumed)
     assert warning.startswith(f"{path}: damaged: ")
     assert warning.endswith("; going on from the state before it")
     starts = [event["finished_epochs"] for event in events if event["event"] == "start"]
@@ -226,9 +233,96 @@ def test_other_versions_than_at_the_start_are_a_warning(half_way, train_alone, m
     versions = {**manifest_of(half_way).versions, "torch": "9.9"}
     monkeypatch.setattr(record, "package_versions", lambda: versions)
     resumed = train_alone(half_way.config, half_way.path)
-    assert '"text": "other versions than at the start: torch; last digits may differ"' in (
-        resumed.events_file.read_text()
+    torch_then = manifest_of(half_way).versions["torch"]
+    assert warnings_of(resumed) == [
+        f"other than at the start: torch ({torch_then} then, 9.9 now); last digits may differ"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("placement", "processes", "warned"),
+    [("objectives", 1, []), ("objectives", 2, []), ("data", 2, ["processes (2 then, 1 now)"])],
+)
+def test_another_number_of_processes_is_a_warning_where_they_share_batches(
+    small_study, one_process, make_manifest, placement, processes, warned
+):
+    manifest = make_manifest(
+        placement=placement, num_processes=processes, threads_per_process=one_process.threads,
+        versions=package_versions(),
+    )  # fmt: skip
+    study = small_study(f"placement={placement}")
+    session = record.Session(one_process, None, study, None, ())
+    assert record._changed_since(session, manifest) == warned
+    more = manifest.updated(threads_per_process=one_process.threads + 1)
+    assert record._changed_since(session, more)[0].startswith("threads per process (")
+
+
+def test_a_run_that_began_with_other_images_is_not_continued(half_way, train_alone):
+    manifest_of(half_way).updated(training_data="0" * 64).write(half_way.manifest_file)
+    with pytest.raises(TrainingError, match="began with other training images or labels"):
+        train_alone(half_way.config, half_way.path)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The context of one of two processes, of which the other says something else."""
+
+    context: object
+    change: object
+
+    def __getattr__(self, name):
+        return getattr(self.context, name)
+
+    def gather(self, value):
+        return [value, self.change(value)]
+
+
+def test_processes_that_read_other_images_are_refused(small_study, one_process, tmp_path):
+    study = small_study("objectives=[cl]")
+    data = load_training_data(study, one_process.device)
+    other = lambda value: value if isinstance(value, dict) else "0" * 64  # noqa: E731
+    session = record.Session(
+        Elsewhere(one_process, other), RunDirectory(tmp_path / "run"), study, data, ()
     )
+    member = build_member(study, study.objectives[0], num_classes=3, device=one_process.device)
+    with pytest.raises(TrainingError, match="the processes read other images or labels"):
+        record.open_run(replace(session, members=[member]))
+    assert not session.run.path.exists()
+
+
+@dataclass(frozen=True)
+class Two:
+    rank: int = 0
+    size: int = 2
+
+
+def test_peers_that_came_to_other_weights_are_refused(small_study, one_process, tmp_path):
+    study = small_study("objectives=[cl]")
+    member = build_member(study, study.objectives[0], num_classes=3, device=one_process.device)
+    run = RunDirectory(tmp_path / "run")
+
+    def session(change):
+        context = Elsewhere(one_process, change)
+        return record.Session(context, run, study, None, [member], peers=Two())
+
+    record._check_peers(session(lambda value: value))
+    message = "objective 'cl': processes that share its batches came to other weights"
+    with pytest.raises(TrainingError, match=message):
+        record._check_peers(session(lambda value: {"cl": "0" * 64}))
+
+
+def test_weights_of_epochs_that_are_taken_again_are_removed_first(
+    half_way, train_alone, monkeypatch
+):
+    path = state_folder(half_way, 9) / "cl.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert saved_epochs(half_way, "cl") == [0, 1, 2, 3]
+    monkeypatch.setattr(worker, "_train_steps", None)
+    with pytest.raises(TypeError):
+        train_alone(half_way.config, half_way.path)
+    assert saved_epochs(half_way, "cl") == [0, 1, 2]
+    assert training_table(half_way)["epoch"].max() == 2
+    assert manifest_of(half_way).finished_epochs == 2
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(half_way, train_alone):

@@ -1,5 +1,7 @@
 """A worker for the tests of collectives, in a module that started processes can import."""
 
+from datetime import timedelta
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -112,6 +114,10 @@ def fractions(rank: int) -> bytes:
     return tensor.numpy().tobytes()
 
 
+def timeout_of(group: dist.ProcessGroup) -> timedelta:
+    return group._get_backend(torch.device("cpu")).options._timeout
+
+
 def place(shape: tuple[int, int]) -> dict:
     """What this process is told of its place, and the ranks that it finds in its row."""
     mesh = make_mesh("cpu", *shape)
@@ -126,4 +132,5 @@ def place(shape: tuple[int, int]) -> dict:
         "row": mesh.peers.gather(rank, dim=0).tolist(),
         "sum": total.item(),
         "alone": mesh.peers is ALONE and mesh.group is None,
+        "timeout_s": None if mesh.group is None else timeout_of(mesh.group).total_seconds(),
     }
