@@ -150,7 +150,7 @@ def _train(plan: PretrainPlan, *, json_output: bool, timeout_s: float) -> None:
                 stoppable=True,
                 timeout_s=timeout_s,
             )
-        except (KeyboardInterrupt, SystemExit):  # SystemExit: its terminal was closed
+        except (KeyboardInterrupt, SystemExit, PreemptedError):  # SystemExit: a closed terminal
             _leave(directory, "interrupted", None)
             raise
         except AlignctlError as error:

@@ -47,14 +47,6 @@ class SavedPoint(BaseModel):
     """Of the batches of the epoch that is under way."""
     files: dict[str, str] = {}
     """SHA-256 by name."""
-    sha256: str = ""
-    """Of all the above."""
-
-    def signed(self) -> "SavedPoint":
-        """The same with its own SHA-256."""
-        bare = self.model_copy(update={"sha256": ""})
-        found = hashlib.sha256(bare.model_dump_json().encode()).hexdigest()
-        return bare.model_copy(update={"sha256": found})
 
 
 @dataclass(frozen=True)
@@ -104,8 +96,10 @@ def complete_state(run: RunDirectory, point: SavedPoint) -> None:
     folder = state_folder(run, point.step)
     table = folder / _TABLE  # not there before the first step
     found = {_TABLE: file_digest(table)} if table.is_file() else {}
-    whole = point.model_copy(update={"files": {**point.files, **found}}).signed()
-    write_text(folder / _POINT, whole.model_dump_json(indent=2) + "\n")
+    whole = point.model_copy(update={"files": {**point.files, **found}})
+    values = whole.model_dump(mode="json")
+    signed = {**values, "sha256": _digest(values)}
+    write_text(folder / _POINT, json.dumps(signed, indent=2) + "\n")
 
 
 def newest_state(run: RunDirectory) -> Found:
@@ -135,8 +129,10 @@ def _read(folder: Path) -> SavedPoint:
     path = folder / _POINT
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        # of the values as they lie: a later version may read them into more fields
+        digest = values.pop("sha256", None) if isinstance(values, dict) else None
         point = SavedPoint.model_validate(values)
-        if point.signed() != point or point.step != _step(folder):
+        if digest != _digest(values) or point.step != _step(folder):
             raise CheckpointError(f"{path}: damaged: it is not the file that was written")
         changed = [name for name, sha in point.files.items() if file_digest(folder / name) != sha]
     except (ValidationError, ValueError) as error:
@@ -151,6 +147,11 @@ def _read(folder: Path) -> SavedPoint:
             f"{folder / changed[0]}: damaged: it is not the file that was written"
         )
     return point
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values, whatever their order and layout in a file."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _file(run: RunDirectory, step: int, objective: str) -> Path:

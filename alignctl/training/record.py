@@ -129,6 +129,7 @@ def _refuse_lost_states(run: RunDirectory, manifest: Manifest, found: Found) -> 
     if manifest.finished_epochs:
         raise CheckpointError(
             f"{run.state}: holds no state to go on from after epoch {manifest.finished_epochs}"
+            + (", only an earlier version's" if any(run.state.glob("epoch_*")) else "")
         )
 
 
@@ -161,7 +162,7 @@ def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
 def _changed_since(session: Session, manifest: Manifest) -> list[str]:
     """What the bits of results depend on and was otherwise when the run was last at work."""
     context, here = session.context, package_versions()
-    shares = session.peers.size > 1 or manifest.placement != "objectives"
+    shares = session.study.placement != "objectives"
     pairs = {
         **{name: (manifest.versions.get(name), here[name]) for name in here},
         "device": (manifest.machine.get("device"), _device_name(context.device)),

@@ -138,7 +138,6 @@ def _train_steps(session: Session, *, epoch: int, first_step: int) -> EpochPart:
         for member in session.members:
             loss = member.step(batch, learning_rate=rates[-1], clip_norm=training.clip_norm)
             losses[member.name].append(loss)
-        context.beat()
         if time.perf_counter() - reported > _REPORT_EVERY_S:
             reported = time.perf_counter()
             context.report("step", epoch=epoch + 1, step=step + 1)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from alignctl.commands import pretrain
 from alignctl.engine.context import WorkerContext
-from alignctl.errors import ConfigError
+from alignctl.errors import ConfigError, PreemptedError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import saved_epochs
 from alignctl.runs.lock import run_lock
@@ -80,14 +80,15 @@ def test_a_failed_run_says_why_and_keeps_no_weights_of_the_failing_epoch(call, s
     assert not [path for path in run.path.rglob("*") if path.name.endswith(".partial")]
 
 
-def test_an_interrupted_run_is_marked_and_goes_on(call, short, monkeypatch):
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (PreemptedError(), 75)])
+def test_an_interrupted_run_is_marked_and_goes_on(call, short, monkeypatch, error, code):
     def end(*_args, **_kwargs):
-        raise KeyboardInterrupt
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr("alignctl.training.worker._train_steps", end)
         ended = call("pretrain", *short)
-    assert ended.code == 130
+    assert ended.code == code
     run = RunDirectory(Path("runs/digits"))
     assert Manifest.read(run.manifest_file).status == "interrupted"
     assert call("pretrain", "--resume").code == 0

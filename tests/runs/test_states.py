@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pandas as pd
@@ -113,6 +114,17 @@ def test_a_damaged_description_is_named_too(run, keep, text):
     (problem,) = found.problems
     assert problem.startswith(f"{path}: cannot be read: ")
     assert "\n" not in problem
+
+
+def test_a_state_is_read_by_a_version_whose_manifests_say_more(run, keep):
+    keep(10)
+    path = state_folder(run, 10) / "state.json"
+    values = json.loads(path.read_text())
+    del values["sha256"], values["manifest"]["training_data"]
+    text = json.dumps(values, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps({**values, "sha256": digest}))
+    assert newest_state(run).point.step == 10
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,9 @@ def test_a_run_without_any_whole_state_is_not_begun_again_in_silence(half_way, t
     shutil.rmtree(half_way.state)
     with pytest.raises(CheckpointError, match="holds no state to go on from after epoch 3"):
         train_alone(half_way.config, half_way.path)
+    (half_way.state / "epoch_0003").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="after epoch 3, only an earlier version's"):
+        train_alone(half_way.config, half_way.path)
     after = {path: path.read_bytes() for path in half_way.path.rglob("*") if path.is_file()}
     assert after.items() <= before.items()
 
