@@ -29,14 +29,12 @@ _CACHED_VALUES = 2**18  # on a CPU, so many values go through all operations whi
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """What is done to each of n views; every array has n rows.
+    """What is done to each of n crops; every array has n rows.
 
-    crop: (n, 4) top, left, height and width in pixels. flip, grayscale, blur: (n,).
-    factors: (n, 4) brightness, contrast, saturation and hue.
+    flip, grayscale, blur: (n,). factors: (n, 4) brightness, contrast, saturation and hue.
     order: (n, 4) which of these four (0 to 3) comes at each turn; -1 for none.
     """
 
-    crop: NDArray[np.int64]
     flip: NDArray[np.bool_]
     factors: NDArray[np.float64]
     order: NDArray[np.int64]
@@ -65,18 +63,37 @@ def make_views(
     columns = _to_planes(images).permute(0, 3, 1, 2).contiguous()  # (B, W, 3, H)
     num_images, width, _, height = columns.shape
     assert len(ids) == num_images
-    draws = [
-        uniforms(seed, "views", epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
-        for view in range(num_views)
-    ]
-    parameters = draw_parameters(np.concatenate(draws), config, height=height, width=width)
+    draws = np.concatenate(draw_views(ids, seed=seed, epoch=epoch, num_views=num_views))
+    crops = draw_crops(draws, config, height=height, width=width)
+    parameters = draw_parameters(draws, config)
     sources = np.tile(np.arange(num_images), num_views)
     views = columns.new_empty((len(sources), 3, height, width), dtype=torch.float32)
-    mean, std = _mean_and_std(config, columns.device)
-    for rows in _pieces(views):
-        pixels = _crop_and_flip(columns, sources[rows], parameters[rows])
-        _change_colours(pixels, parameters[rows])
-        torch.sub(pixels, mean, out=views[rows]).div_(std)
+    _colour_and_normalise(
+        lambda rows: _crop_and_flip(columns, sources[rows], crops[rows], parameters.flip[rows]),
+        parameters,
+        config,
+        out=views,
+    )
+    return views.view(num_views, num_images, 3, height, width)
+
+
+def finish_views(
+    crops: Tensor, ids: NDArray[np.int64], *, config: AugmentationConfig, seed: int, epoch: int
+) -> Tensor:
+    """The views whose crops were cut elsewhere, at the size of a view: (V, B, 3, H, W) float32.
+
+    crops: (B, V, H, W, 3) uint8 on any device, all crops of an image together. ids: (B,) on the
+    host. What follows the crop is what `make_views` does to the same image, epoch and view.
+    """
+    num_images, num_views, height, width, _ = crops.shape
+    assert len(ids) == num_images
+    draws = np.concatenate(draw_views(ids, seed=seed, epoch=epoch, num_views=num_views))
+    parameters = draw_parameters(draws, config)
+    planes = crops.permute(1, 0, 4, 2, 3).flatten(0, 1)
+    views = planes.new_empty(planes.shape, dtype=torch.float32)
+    _colour_and_normalise(
+        lambda rows: _flip(planes[rows], parameters.flip[rows]), parameters, config, out=views
+    )
     return views.view(num_views, num_images, 3, height, width)
 
 
@@ -90,10 +107,18 @@ def normalise(images: Tensor, config: AugmentationConfig) -> Tensor:
     return pixels.div_(255).sub_(mean).div_(std)
 
 
-def draw_parameters(
-    draws: NDArray[np.float64], config: AugmentationConfig, *, height: int, width: int
-) -> ViewParameters:
-    """What to do to n views of images of one size, from n rows of uniform numbers.
+def draw_views(
+    ids: NDArray[np.int64], *, seed: int, epoch: int, num_views: int
+) -> list[NDArray[np.float64]]:
+    """The random numbers of each view of some images: (n, NUM_DRAWS) in [0, 1) for every view."""
+    return [
+        uniforms(seed, "views", epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
+        for view in range(num_views)
+    ]
+
+
+def draw_parameters(draws: NDArray[np.float64], config: AugmentationConfig) -> ViewParameters:
+    """What to do to n crops, from n rows of uniform numbers.
 
     draws: (n, NUM_DRAWS) in [0, 1). Colours and probabilities are those of torchvision's
     ColorJitter, RandomApply and RandomGrayscale.
@@ -104,7 +129,6 @@ def draw_parameters(
     order = np.argsort(draws[:, _ORDER], axis=1, kind="stable")
     skipped = (draws[:, [_JITTER]] >= config.jitter_probability) | (strengths[order] == 0)
     return ViewParameters(
-        crop=draw_crops(draws, config, height=height, width=width),
         flip=draws[:, _FLIP] < config.flip_probability,
         factors=low + draws[:, _FACTORS] * (centre + strengths - low),
         order=np.where(skipped, -1, order),
@@ -191,6 +215,14 @@ def blur(images: Tensor) -> Tensor:
     return (rows[..., :-2] + rows[..., 2:]).mul_(side).add_(rows[..., 1:-1] * middle)
 
 
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """The array on the device, without waiting; on a CPU it keeps the array's memory."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":  # a copy from pageable memory would make the host wait
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 _COLOUR_OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     adjust_brightness,
     adjust_contrast,
@@ -199,12 +231,27 @@ _COLOUR_OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 )
 
 
+def _colour_and_normalise(
+    crop: Callable[[slice], Tensor],
+    parameters: ViewParameters,
+    config: AugmentationConfig,
+    *,
+    out: Tensor,
+) -> None:
+    """Write the views, some rows at a time; crop: from rows to their pixels in [0, 1]."""
+    mean, std = _mean_and_std(config, out.device)
+    for rows in _pieces(out):
+        pixels = crop(rows)
+        _change_colours(pixels, parameters[rows])
+        torch.sub(pixels, mean, out=out[rows]).div_(std)
+
+
 def _change_colours(pixels: Tensor, parameters: ViewParameters) -> None:
     """Jitter, make grey and blur in place, each only the views that it concerns."""
     _jitter(pixels, parameters)
     for chosen, operation in ((parameters.grayscale, _gray_planes), (parameters.blur, blur)):
         if chosen.any():
-            rows = _to_device(np.flatnonzero(chosen), pixels.device)
+            rows = to_device(np.flatnonzero(chosen), pixels.device)
             pixels.index_copy_(0, rows, operation(pixels.index_select(0, rows)))
 
 
@@ -217,8 +264,8 @@ def _jitter(pixels: Tensor, parameters: ViewParameters) -> None:
     ]
     factors = [parameters.factors[rows, number] for number, rows in steps]
     # one transfer for all steps
-    all_rows = _to_device(np.concatenate([rows for _, rows in steps]), pixels.device)
-    all_factors = _to_device(np.concatenate(factors).astype(np.float32), pixels.device)
+    all_rows = to_device(np.concatenate([rows for _, rows in steps]), pixels.device)
+    all_factors = to_device(np.concatenate(factors).astype(np.float32), pixels.device)
     end = 0
     for number, step_rows in steps:
         start, end = end, end + len(step_rows)
@@ -238,17 +285,29 @@ def _blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
     return (images * weights).add_(others * (1 - weights)).clamp_(0, 1)
 
 
+def _flip(planes: Tensor, flips: NDArray[np.bool_]) -> Tensor:
+    """The planes (n, 3, H, W) uint8 as float32 in [0, 1], some of them mirrored."""
+    pixels = planes.to(torch.float32).div_(255)
+    if flips.any():
+        rows = to_device(np.flatnonzero(flips), pixels.device)
+        pixels.index_copy_(0, rows, pixels.index_select(0, rows).flip(3))
+    return pixels
+
+
 def _crop_and_flip(
-    columns: Tensor, sources: NDArray[np.int64], parameters: ViewParameters
+    columns: Tensor,
+    sources: NDArray[np.int64],
+    crops: NDArray[np.int64],
+    flips: NDArray[np.bool_],
 ) -> Tensor:
     """The crops at the size of the whole image: (n, 3, H, W) float32 in [0, 1].
 
     columns: (B, W, 3, H) uint8; sources: (n,) which image each crop is of.
     """
     _, width, _, height = columns.shape
-    top, left, crop_height, crop_width = parameters.crop.T
+    top, left, crop_height, crop_width = crops.T
     across = _taps(left, crop_width, num_outputs=width)
-    flipped = parameters.flip[:, None]  # read from right to left
+    flipped = flips[:, None]  # read from right to left
     across = [np.where(flipped, array[..., ::-1], array) for array in across]
     down = _taps(top, crop_height, num_outputs=height)
     wide = _interpolate(columns, sources, across)
@@ -279,8 +338,8 @@ def _interpolate(lines: Tensor, sources: NDArray[np.int64], taps: list[NDArray[A
     """
     num_lines = lines.shape[1]
     flat = lines.flatten(2).flatten(0, 1)
-    pairs = _to_device((taps[0] + sources[:, None] * num_lines).reshape(2, -1), lines.device)
-    weights = _to_device(taps[1].astype(np.float32).reshape(-1, 1), lines.device)
+    pairs = to_device((taps[0] + sources[:, None] * num_lines).reshape(2, -1), lines.device)
+    weights = to_device(taps[1].astype(np.float32).reshape(-1, 1), lines.device)
     low, high = (flat.index_select(0, rows).to(torch.float32) for rows in pairs.unbind())
     return high.sub_(low).mul_(weights).add_(low).view(len(sources), *lines.shape[1:])
 
@@ -312,13 +371,6 @@ def _to_planes(images: Tensor) -> Tensor:
 
 
 def _mean_and_std(config: AugmentationConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    values = _to_device(np.array([config.mean, config.std], dtype=np.float32), device)
+    values = to_device(np.array([config.mean, config.std], dtype=np.float32), device)
     mean, std = values.view(2, 3, 1, 1).unbind()
     return mean, std
-
-
-def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":  # a copy from pageable memory would make the host wait
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

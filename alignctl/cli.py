@@ -5,8 +5,6 @@ same command goes on from there (EX_TEMPFAIL, which job queues know).
 """
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,31 +12,22 @@ import typer
 from typer.core import TyperGroup
 
 from alignctl import __version__
+from alignctl.cli_analysis import compare, eval_alignment, verify, weight_gap
 from alignctl.cli_config import config_app
 from alignctl.cli_options import (
-    AllPairs,
-    Confidence,
     Config,
-    Debiased,
-    Device,
+    ConfigFile,
     DryRun,
-    Epochs,
-    Every,
     Json,
-    KeepFeatures,
-    Metrics,
     NProc,
     Overrides,
-    Permutations,
-    Reference,
-    Representation,
-    Run,
     RunDir,
-    Splits,
     Timeout,
     Verbose,
+    WordsCommand,
     group,
 )
+from alignctl.cli_output import print_plan, print_result, split_words
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 
 FAILED, WRONG_USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
@@ -106,6 +95,7 @@ def _root(
 def pretrain(
     config: Config = None,
     overrides: Overrides = None,
+    config_file: ConfigFile = None,
     run_dir: RunDir = None,
     nproc: NProc = "auto",
     resume: Annotated[
@@ -120,13 +110,13 @@ def pretrain(
     from alignctl.commands import pretrain as command
     from alignctl.console import print_line, print_table
 
-    config, changes = _split(config, overrides)
+    config, changes = split_words(config, overrides, config_file)
     plan = command.plan(config, changes, run_dir=run_dir, nproc=nproc, resume=resume)
     if dry_run:
-        return _print_plan(plan.summary())
+        return print_plan(plan.summary())
     result = command.run(plan, json_output=as_json, timeout_s=timeout)
     if as_json:
-        return _print_result(result)
+        return print_result(result)
     if plan.finished:
         print_line(f"{result.run}: finished already")
     rows = [(name, loss) for name, loss in result.losses.items()]
@@ -135,156 +125,8 @@ def pretrain(
     return print_line("next: alignctl eval-alignment, alignctl weight-gap")
 
 
-@app.command()
-def eval_alignment(
-    run: Run = None,
-    reference: Reference = "cl",
-    all_pairs: AllPairs = False,
-    split: Splits = None,
-    representation: Representation = "h",
-    metric: Metrics = None,
-    debiased: Debiased = None,
-    confidence: Confidence = 0.95,
-    permutations: Permutations = 0,
-    every: Every = None,
-    epochs: Epochs = None,
-    keep_features: KeepFeatures = False,
-    nproc: NProc = "auto",
-    device: Device = "auto",
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """CKA, RSA and other similarities of a run's models, at every saved epoch, on all images."""
-    from alignctl.commands import eval_alignment as command
-    from alignctl.console import print_line, print_table
-
-    options = command.EvalOptions(
-        reference=reference,
-        all_pairs=all_pairs,
-        splits=tuple(split or ()),
-        representation=representation,
-        metrics=tuple(metric or ()),
-        debiased=debiased,
-        confidence=confidence,
-        permutations=permutations,
-        epochs=epochs,
-        every=every,
-        keep_features=keep_features,
-        nproc=nproc,
-        device=device,
-    )
-    plan = command.plan(run, options)
-    if dry_run:
-        return _print_plan(plan.summary())
-    result = command.run(plan, json_output=as_json)
-    if as_json:
-        return _print_result(result)
-    for title, columns, rows in command.tables_of(result, plan):
-        print_table(title, columns, rows)
-    print_table(*command.last_table(result, plan))
-    return print_line(f"{plan.run.alignment}: {result.evaluated} new evaluations")
-
-
-@app.command()
-def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A file of features, or FILE:KEY.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another, of the same images in order.")],
-    metric: Metrics = None,
-    confidence: Confidence = 0.95,
-    permutations: Permutations = 0,
-    device: Device = "auto",
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """All similarities of two feature matrices: .npy, .npz, .pt, .safetensors or .parquet."""
-    from alignctl.commands import compare as command
-    from alignctl.console import print_line, print_table
-
-    plan = command.plan(
-        a,
-        b,
-        metrics=tuple(metric or ()),
-        confidence=confidence,
-        permutations=permutations,
-        device=device,
-    )
-    if dry_run:
-        return _print_plan(plan.summary())
-    result = command.run(plan)
-    if as_json:
-        return _print_result(result)
-    print_table(*command.table_of(result))
-    for name, (_, num_features) in ((result.a, result.shape_a), (result.b, result.shape_b)):
-        print_line(f"{name}: {num_features:,} features of {result.shape_a[0]:,} images")
-    return None
-
-
-@app.command()
-def weight_gap(
-    run: Run = None,
-    reference: Reference = "cl",
-    compare: Annotated[
-        list[str] | None,
-        typer.Option(help="An objective; may be repeated.", show_default="all others"),
-    ] = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """The relative distance and the angle between encoder weights, at every saved epoch."""
-    from alignctl.commands import weight_gap as command
-    from alignctl.console import print_line, print_table
-
-    plan = command.plan(run, reference=reference, compare=compare or ())
-    if dry_run:
-        return _print_plan(plan.summary())
-    result = command.run(plan, json_output=as_json)
-    if as_json:
-        return _print_result(result)
-    columns = ("epoch", "objective", "mean", "total", "angle_degrees")
-    rows = [[row[column] for column in columns] for row in result.rows]
-    print_table(f"Weight gap to {reference}", (*columns[:-1], "angle °"), rows)
-    return print_line(f"{plan.run.weight_gap}: tables written")
-
-
-@app.command()
-def verify(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RUN",
-            help="Run directories or their names; all are compared with the first.",
-            show_default="the newest under ./runs",
-        ),
-    ] = None,
-    epoch: Annotated[
-        int | None,
-        typer.Option(help="Draw this one's batches again.", show_default="the first finished one"),
-    ] = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    verbose: Verbose = False,
-) -> None:
-    """Check the proof of shared randomness: weights, checkpoints, batches and views."""
-    from alignctl.commands import verify as command
-    from alignctl.console import print_line, print_table
-
-    plan = command.plan(runs or (), epoch=epoch)
-    if dry_run:
-        return _print_plan(plan.summary())
-    result = command.run(plan, json_output=as_json)
-    if as_json:
-        _print_result(result)
-    else:
-        for title, columns, rows in command.tables_of(result):
-            print_table(title, columns, rows)
-        for line in command.conclusions(result):
-            print_line(line)
-    if not result.ok:
-        raise AlignctlError(command.failure(result))
-    return None
+for measure in (eval_alignment, compare, weight_gap, verify):
+    app.command(cls=WordsCommand)(measure)
 
 
 @app.command()
@@ -295,7 +137,7 @@ def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
 
     result = command.run()
     if as_json:
-        _print_result(result)
+        print_result(result)
     else:
         print_table(*command.table_of(result))
     if not result.ok:
@@ -306,6 +148,7 @@ def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
 def sweep_temperature(
     config: Config = None,
     overrides: Overrides = None,
+    config_file: ConfigFile = None,
     values: Annotated[str, typer.Option(help="Temperatures, separated by commas.")] = "0.1,0.5,1.0",
     run_dir: RunDir = None,
     nproc: NProc = "auto",
@@ -318,13 +161,13 @@ def sweep_temperature(
     from alignctl.commands import sweep as command
     from alignctl.console import print_line, print_table
 
-    config, changes = _split(config, overrides)
+    config, changes = split_words(config, overrides, config_file)
     plan = command.plan("temperature", config, changes, values=values, run_dir=run_dir, nproc=nproc)
     if dry_run:
-        return _print_plan(plan.summary())
+        return print_plan(plan.summary())
     result = command.run(plan, json_output=as_json, timeout_s=timeout)
     if as_json:
-        _print_result(result)
+        print_result(result)
     else:
         columns, rows = command.table_of(result)
         print_table(f"Similarity to {result.reference} after the last epoch", columns, rows)
@@ -358,32 +201,13 @@ def report_to_markdown(
 
     plan = command.plan(runs or (), output=output)
     if dry_run:
-        return _print_plan(plan.summary())
+        return print_plan(plan.summary())
     result = command.run(plan)
     if as_json:
-        return _print_result(result)
+        return print_result(result)
     for answer in result.answers:
         print_line(answer)
     return print_line(f"{result.report}: written, with {len(result.figures)} figures")
-
-
-def _split(config: str | None, overrides: Sequence[str] | None) -> tuple[str | None, list[str]]:
-    """The first word is an override too where it has a `=`."""
-    if config is not None and "=" in config:
-        return None, [config, *(overrides or ())]
-    return config, list(overrides or ())
-
-
-def _print_plan(summary: dict[str, Any]) -> None:
-    import yaml
-
-    typer.echo(yaml.safe_dump(summary, sort_keys=False, width=100), nl=False)
-
-
-def _print_result(result: Any) -> None:
-    from alignctl.console import print_json
-
-    print_json(asdict(result))
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
 """The subcommands of `alignctl config`: what studies there are, and whether one is valid."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from alignctl.cli_options import Overrides, group
 
-config_app = group("List, show and check studies.")
+config_app = group("List, show, check and convert studies.")
 
 
 @config_app.command("list")
@@ -21,17 +24,38 @@ def config_list() -> None:
 def config_show(name: str, overrides: Overrides = None) -> None:
     """A study as it would run, every default written out."""
     from alignctl.config.load import load_study, to_yaml
+    from alignctl.console import print_notice
 
-    typer.echo(to_yaml(load_study(name, overrides or ())), nl=False)
+    typer.echo(to_yaml(load_study(name, overrides or (), notify=print_notice)), nl=False)
 
 
 @config_app.command("validate")
 def config_validate(file: str, overrides: Overrides = None) -> None:
     """Check a study without running it."""
     from alignctl.config.load import load_study
+    from alignctl.console import print_notice
 
-    study = load_study(file, overrides or ())
+    study = load_study(file, overrides or (), notify=print_notice)
     typer.echo(f"{file}: a valid study of {', '.join(study.objective_names)}")
+
+
+@config_app.command("convert")
+def config_convert(
+    file: Annotated[str, typer.Argument(help="A config of understanding-ssl-v2.")],
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A new file to write.", show_default="standard output")
+    ] = None,
+) -> None:
+    """Print a config of the original code as a study of ours."""
+    from alignctl.commands import config as command
+    from alignctl.console import print_line
+
+    text = command.convert(file, overrides or (), output=output)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        print_line(f"{output}: written; next: alignctl pretrain {output}")
 
 
 @config_app.command("schema")

@@ -1,12 +1,17 @@
 """Arguments, options and groups of the subcommands, as Typer reads them."""
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.core import TyperCommand
 
+from alignctl.config.objectives import ObjectiveName
 from alignctl.errors import ConfigError
+
+_COMPARE = "--compare"
 
 
 def group(text: str) -> typer.Typer:
@@ -20,6 +25,33 @@ def group(text: str) -> typer.Typer:
     )
 
 
+class WordsCommand(TyperCommand):
+    """A command whose `--compare` takes all names of objectives that follow it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after each was given an option of its own."""
+        return super().parse_args(ctx, list(spread(args)))
+
+
+def spread(words: Sequence[str]) -> Iterator[str]:
+    """`--compare nscl scl runs/x` as `--compare nscl --compare scl runs/x`.
+
+    The word after the option belongs to it; those behind it do where they name an objective.
+    """
+    names = get_args(ObjectiveName)
+    takes_names = False
+    for place, word in enumerate(words):
+        if word == "--":
+            yield from words[place:]
+            return
+        follows_option = place > 0 and words[place - 1] == _COMPARE
+        if takes_names and not follows_option and word in names:
+            yield _COMPARE
+        elif not follows_option:
+            takes_names = word == _COMPARE or word.startswith(f"{_COMPARE}=")
+        yield word
+
+
 def _seconds(value: float) -> float:
     if not 0 < value < math.inf:
         raise ConfigError(f"--timeout: {value:g} is not a number of seconds above 0")
@@ -30,13 +62,35 @@ Config = Annotated[
     str | None,
     typer.Argument(help="A YAML file, or the name of a ready-made study.", show_default="digits"),
 ]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The study, in place of the first word.",
+        show_default=False,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Changes, such as training.epochs=5."),
 ]
-Run = Annotated[
-    str | None,
-    typer.Argument(help="A run directory or its name.", show_default="the newest under ./runs"),
+RunOrOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN",
+        help="A run directory or its name; with --config, changes such as dataset.path=IMAGES.",
+        show_default="the newest under ./runs",
+    ),
+]
+RunOnly = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RUN",
+        help="A run directory or its name.",
+        show_default="the newest under ./runs",
+    ),
 ]
 RunDir = Annotated[
     Path | None,
@@ -52,6 +106,48 @@ Timeout = Annotated[
     ),
 ]
 Reference = Annotated[str, typer.Option(help="The objective that others are compared with.")]
+Compare = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OBJECTIVE...",
+        help="Objectives to compare with the reference; several, or the option repeated.",
+        show_default="all others",
+    ),
+]
+StudyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The study of --checkpoints: a YAML of ours or of the original, or a name.",
+        show_default=False,
+    ),
+]
+Checkpoints = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoints",
+        "--ckpt_path",
+        "--checkpoints_dir",
+        "-ckpt",
+        metavar="DIR",
+        help="Checkpoints of the original in place of a RUN: dcl/snapshot_0.pth, ...",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "--output_path",
+        "--output_file",
+        "-out",
+        metavar="DIR",
+        help="A folder for the CSV tables; with --checkpoints it becomes a run directory.",
+        show_default=False,
+    ),
+]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(

@@ -28,6 +28,18 @@ def print_error(message: str) -> None:
     err.print(message, markup=False, emoji=False, soft_wrap=True)
 
 
+def print_notice(text: str) -> None:
+    """What somebody should know before reading results, on standard error, never wrapped."""
+    err.print("[bold cyan]note:[/] ", end="")
+    err.print(text, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_warning(text: str) -> None:
+    """Something that does not stop the work, but that its results have to be read with."""
+    err.print("[bold yellow]warning:[/] ", end="")
+    err.print(text, markup=False, emoji=False, soft_wrap=True)
+
+
 def print_json(values: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(values, indent=2) + "\n")
@@ -94,9 +106,8 @@ class View:
             handler(event)
 
     def on_warning(self, event: Event) -> None:
-        """Something that does not stop the work, but that its results have to be read with."""
-        err.print("[bold yellow]warning:[/] ", end="")
-        err.print(event["text"], markup=False, emoji=False, soft_wrap=True)
+        """See `print_warning`."""
+        print_warning(event["text"])
 
     def _show(self, *parts: Any) -> None:
         if self._live is not None:

@@ -29,6 +29,39 @@ def values() -> dict[str, Any]:
 
 
 @pytest.fixture
+def original() -> dict[str, Any]:
+    """What a config of the paper's own code holds for CIFAR-100, as plain values."""
+    return {
+        "experiment_name": "simclr/cifar100",
+        "method_type": "simclr",
+        "supervision": "DCL",
+        "dataset": {"name": "cifar100", "path": "./data/", "num_output_classes": 100},
+        "training": {
+            "batch_size": 1024,
+            "num_epochs": 2501,
+            "lr": 0.3,
+            "augmentations_type": "cifar",
+            "augment_both": True,
+            "save_every": 200,
+            "log_every": 50,
+            "track_performance": True,
+            "multi_gpu": False,
+            "world_size": 1,
+        },
+        "model": {
+            "encoder_type": "resnet50",
+            "pretrained": False,
+            "width_multiplier": 1,
+            "hidden_dim": 2048,
+            "projection_dim": 128,
+        },
+        "loss": {"temperature": 0.1},
+        "evaluation": {"checkpoints_dir": "there/", "perform_rsa": True, "perform_cdnv": False},
+        "linear": {"batch_size": 256, "augment_both": False, "top_lr": 3e-4},
+    }
+
+
+@pytest.fixture
 def make_study():
     """A function of changed keys: the smallest valid study with those changes."""
 
@@ -118,3 +151,106 @@ def one_process(tmp_path_factory):
         events_file=tmp_path_factory.mktemp("events") / "events.jsonl",
     )
     dist.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory):
+    """An image folder: 3 classes of 16 images for training and 4 for testing, all of own sizes."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("photos")
+    stream = np.random.default_rng(0)
+    kinds = (("RGB", "jpg"), ("RGB", "png"), ("L", "jpg"), ("P", "png"))
+    for split, count in (("train", 16), ("test", 4)):
+        for name in ("ant", "bee", "cow"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                mode, suffix = kinds[number % len(kinds)]
+                coarse = Image.fromarray(stream.integers(256, size=(9, 9, 3), dtype=np.uint8))
+                size = tuple(int(side) for side in stream.integers(40, 91, 2))
+                coarse.resize(size).convert(mode).save(folder / f"{number}.{suffix}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def streamed_study(small_study, photo_folder):
+    """A function of overrides: the small study on images of 16x16 that are not in memory."""
+    dataset = f"{{name: image_folder, path: {photo_folder}, image_size: 16, in_memory: false}}"
+    return lambda *overrides: small_study(f"dataset={dataset}", *overrides)
+
+
+@pytest.fixture(scope="session")
+def original_state():
+    """A function of an objective, an encoder's and a projector's states, and a wrapper's prefix:
+    MODEL_STATE as the original code names it."""
+    import torch
+
+    def rename(objective, encoder, projector, wrapper=""):
+        state = {f"encoder.net.{name}": value for name, value in encoder.items()}
+        state |= {f"projector.projector.{name}": value for name, value in projector.items()}
+        if objective == "ce":
+            state = {f"simclr_model.{name}": value for name, value in state.items()}
+            width = len(projector["3.weight"])
+            state |= {"classifier.weight": torch.zeros(3, width), "classifier.bias": torch.ones(3)}
+        return {f"{wrapper}{name}": value for name, value in state.items()}
+
+    return rename
+
+
+@pytest.fixture(scope="session")
+def save_snapshot():
+    """A function of a file, MODEL_STATE and other entries: a snapshot as the original writes it."""
+    import torch
+
+    def save(path, state, **others):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weight = torch.nn.Parameter(torch.ones(2))
+        optimizer = torch.optim.SGD([weight], lr=0.3, momentum=0.9)
+        weight.sum().backward()
+        optimizer.step()
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)
+        entries = {
+            "MODEL_STATE": state,
+            "EPOCHS_RUN": 1,
+            "OPTIMIZER": optimizer.state_dict(),
+            "SCHEDULER": scheduler.state_dict(),
+        }
+        torch.save({**entries, **others}, path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def original_snapshots(small_study, original_state, save_snapshot):
+    """A function of a folder: snapshots of a small study, and the networks that they hold.
+
+    The networks are by (our objective, epoch): all the same at epoch 0, others at every other.
+    """
+    import torch
+
+    from alignctl.encoders import build_network
+
+    def write(folder, *overrides, epochs=(0, 1, 2), wrapper="", without=()):
+        study, networks = small_study(*overrides), {}
+        for place, (name, its_name) in enumerate(ORIGINAL_FOLDERS.items()):
+            for epoch in epochs:
+                if name in without or (name, epoch) in without:
+                    continue
+                network = build_network(study).eval()
+                stream = torch.Generator().manual_seed(10 * place + epoch)
+                for parameter in network.parameters():
+                    noise = torch.randn(parameter.shape, generator=stream)
+                    parameter.data += 0.1 * bool(epoch) * noise
+                networks[name, epoch] = network
+                states = network.encoder.state_dict(), network.projector.state_dict()
+                state = original_state(name, *states, wrapper)
+                save_snapshot(folder / its_name / f"snapshot_{epoch}.pth", state, EPOCHS_RUN=epoch)
+        return networks
+
+    return write
+
+
+ORIGINAL_FOLDERS = {"cl": "dcl", "nscl": "nscl", "scl": "scl", "ce": "ce"}

@@ -20,6 +20,7 @@ from alignctl.augmentations import (
     blur,
     draw_crops,
     draw_parameters,
+    finish_views,
     make_views,
     normalise,
     to_gray,
@@ -60,15 +61,18 @@ def draws_of(num_samples: int, seed: int = 0, epoch: int = 0, view: int = 0) -> 
 
 
 def parameters_of(num_samples: int, config: AugmentationConfig, **changes: int) -> ViewParameters:
-    return draw_parameters(draws_of(num_samples, **changes), config, height=32, width=32)
+    return draw_parameters(draws_of(num_samples, **changes), config)
 
 
 def reference_view(
-    image: torch.Tensor, parameters: ViewParameters, row: int, config: AugmentationConfig
+    image: torch.Tensor,
+    crop: list[int],
+    parameters: ViewParameters,
+    row: int,
+    config: AugmentationConfig,
 ) -> torch.Tensor:
     """One view of one (3, H, W) image in [0, 1] by torchvision's functions."""
-    height, width = image.shape[1:]
-    view = reference.resized_crop(image, *parameters.crop[row].tolist(), [height, width])
+    view = reference.resized_crop(image, *crop, list(image.shape[1:]))
     view = reference.horizontal_flip(view) if parameters.flip[row] else view
     operations = [
         reference.adjust_brightness,
@@ -113,9 +117,10 @@ def test_views_match_torchvision_image_by_image(height, width, config):
     assert views.dtype == torch.float32
     for view in range(2):
         draws = draws_of(60, seed=5, epoch=3, view=view)
-        parameters = draw_parameters(draws, config, height=height, width=width)
+        crops = draw_crops(draws, config, height=height, width=width).tolist()
+        parameters = draw_parameters(draws, config)
         for row, image in enumerate(images.permute(0, 3, 1, 2) / 255):
-            expected = reference_view(image, parameters, row, config)
+            expected = reference_view(image, crops[row], parameters, row, config)
             # hue of nearly grey pixels is ill-conditioned, and std of 0.2 multiplies errors by 5
             torch.testing.assert_close(views[view, row], expected, rtol=0, atol=5e-5)
 
@@ -260,7 +265,7 @@ def test_crops_are_distributed_as_those_of_torchvision():
         theirs = np.array(
             [RandomResizedCrop.get_params(image, [0.08, 1], [3 / 4, 4 / 3]) for _ in range(3000)]
         )
-    ours = parameters_of(20_000, AugmentationConfig()).crop
+    ours = draw_crops(draws_of(20_000), AugmentationConfig(), height=32, width=32)
     limit = ks_limit(len(theirs), len(ours))
     for statistic in (
         lambda crops: crops[:, 2] * crops[:, 3],
@@ -334,10 +339,31 @@ def test_probability_one_means_always_and_zero_never():
     assert np.all(never.order == -1)
 
 
+def test_crops_cut_elsewhere_become_the_views_of_whole_crops():
+    """Where the crop is the whole image, cutting it elsewhere changes nothing but the moment."""
+    config = EVERYTHING.model_copy(update={"crop_scale": (1, 1), "crop_ratio": (1, 1)})
+    images, ids = photos(40), np.arange(100, 140)
+    crops = torch.stack([images, images], dim=1)
+    finished = finish_views(crops, ids, config=config, seed=4, epoch=2)
+    assert torch.equal(finished, make_views(images, ids, config=config, seed=4, epoch=2))
+    assert torch.equal(crops[:, 0], images), "the crops are left alone"
+    assert finished.is_contiguous()
+
+
+def test_every_view_of_an_image_has_its_own_crop():
+    first, second = photos(6, seed=1), photos(6, seed=2)
+    crops = torch.stack([first, second], dim=1)
+    views = finish_views(crops, np.arange(6), config=NOTHING, seed=0, epoch=0)
+    assert torch.equal(views[0], normalise(first, NOTHING))
+    assert torch.equal(views[1], normalise(second, NOTHING))
+
+
 def test_an_empty_batch_has_no_views():
     none = np.empty(0, dtype=np.int64)
     views = make_views(photos(3)[:0], none, config=EVERYTHING, seed=0, epoch=0)
     assert views.shape == (2, 0, 3, 32, 32)
+    crops = torch.stack([photos(3)[:0]] * 2, dim=1)
+    assert torch.equal(finish_views(crops, none, config=EVERYTHING, seed=0, epoch=0), views)
 
 
 @pytest.mark.parametrize(
@@ -357,6 +383,9 @@ def test_views_on_a_gpu_are_those_on_the_cpu_and_never_wait():
     torch.cuda.set_sync_debug_mode("error")
     try:
         views = make_views(there, **arguments)
+        finished = finish_views(torch.stack([there, there], dim=1), **arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(views.cpu(), make_views(images, **arguments), rtol=0, atol=5e-5)
+    expected = finish_views(torch.stack([images, images], dim=1), **arguments)
+    torch.testing.assert_close(finished.cpu(), expected, rtol=0, atol=5e-5)

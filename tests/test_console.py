@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from alignctl import console
-from alignctl.console import print_json, print_table
+from alignctl.console import print_json, print_notice, print_table
 
 
 @pytest.fixture
@@ -74,3 +74,10 @@ def test_a_table_without_rows_has_its_heading(printed):
 def test_json_is_one_document(capsys):
     print_json({"a": [1, None]})
     assert json.loads(capsys.readouterr().out) == {"a": [1, None]}
+
+
+def test_a_notice_is_on_stderr_and_never_wrapped(capsys):
+    text = "file.yaml: [bold] " + "word " * 60 + "\n  second line"
+    print_notice(text)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"note: {text}\n")

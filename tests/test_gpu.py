@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,21 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-TINY = ["encoder.width=0.125", "projector.hidden_dim=32", "projector.output_dim=16"]
+PROJECTOR = ["projector.hidden_dim=32", "projector.output_dim=16"]
+TINY = ["encoder.width=0.125", *PROJECTOR]
+VIT = "{name: vit, image_size: 8, patch_size: 2, num_layers: 2, hidden_dim: 48, mlp_dim: 96}"
+TINY_VIT = [f"encoder={VIT}", *PROJECTOR]
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it does not find every wait
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_training_steps_never_wait_for_the_device():
@@ -36,14 +53,11 @@ def test_training_steps_never_wait_for_the_device():
     first = next(batches)
     for member in members:
         member.step(first, learning_rate=0.1, clip_norm=1.0)  # lazy initialisation may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         for batch in batches:
             fingerprint(batch)
             for member in members:
                 member.step(batch, learning_rate=0.1, clip_norm=1.0)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("dim", [8, 300], ids=["features", "gram"])
@@ -77,9 +91,10 @@ def test_a_study_runs_on_the_gpu(tmp_path: Path):
     assert manifest["machine"]["device"] == torch.cuda.get_device_name()
 
 
-def test_training_twice_gives_the_same_bytes(tmp_path: Path):
+@pytest.mark.parametrize("encoder", [TINY, TINY_VIT], ids=["resnet", "vit"])
+def test_training_twice_gives_the_same_bytes(tmp_path: Path, encoder: list[str]):
     for name in ("one", "two"):
-        words = [*TINY, "training.epochs=2", "training.precision=bfloat16", "--run-dir", name]
+        words = [*encoder, "training.epochs=2", "training.precision=bfloat16", "--run-dir", name]
         done = subprocess.run(
             [sys.executable, "-m", "alignctl", "pretrain", *words],
             cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170,

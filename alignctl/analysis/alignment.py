@@ -1,8 +1,10 @@
 """How alike the objectives' representations are at every saved epoch, over all images."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,17 @@ from torch import Tensor
 from alignctl.analysis.feature_files import CheckedFeatures
 from alignctl.analysis.feature_store import are_kept, stored_features
 from alignctl.analysis.features import features
-from alignctl.analysis.models import common_epochs, load_network
+from alignctl.analysis.images import image_passes, passes_of
+from alignctl.analysis.models import load_network
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
-from alignctl.datasets import Split, load_images
-from alignctl.encoders import Network
+from alignctl.datasets import EncodedImageSet, ImageSet, Split, open_images
+from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics.comparison import Question, Score, scores
+from alignctl.metrics.sources import share_of
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import checkpoint_file
+from alignctl.runs.directory import checkpoint_file, comparable_epochs, saved_epochs
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 _KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
@@ -82,17 +86,19 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
     """Fill in what the run's alignment tables lack; the number of (epoch, split) evaluated."""
     run = RunDirectory(job.run)
     table = read_table(run)
-    todo = pending(run, job, table)
+    # What the first process finds, for files may come while others look.
+    todo, pairs_at = context.gather((pending(run, job, table), pairs_at_epochs(run, job)))[0]
     context.wait()  # everyone has read the table before the first process replaces it
     splits = {split for _, split in todo}
-    images = {
-        split: torch.from_numpy(load_images(run.config.dataset, split).images) for split in splits
-    }
+    images = {split: open_images(run.config.dataset, split) for split in splits}
+    for found in images.values():
+        check_image_size(run.config.encoder, *found.image_shape)
     for done, (epoch, split) in enumerate(todo):
         context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
         try:
+            here = replace(job, pairs=pairs_at[epoch])
             rows = _evaluate_one(
-                context, job, _Models(context, run, job, epoch), split, images[split]
+                context, here, _Models(context, run, here, epoch), split, images[split]
             )
         except ValueError as error:
             raise AlignctlError(f"epoch {epoch}, {split}, {job.representation}: {error}") from error
@@ -109,7 +115,7 @@ class _Models:
         self, context: WorkerContext, run: RunDirectory, job: AlignmentJob, epoch: int
     ) -> None:
         self.epoch = epoch
-        self.files = [checkpoint_file(run, name, epoch) for name in job.names]
+        self.files = {name: checkpoint_file(run, name, epoch) for name in job.names}
         self._context, self._run, self._job = context, run, job
 
     @cached_property
@@ -117,26 +123,34 @@ class _Models:
         names, device = self._job.names, self._context.device
         return [load_network(self._run, name, self.epoch, device) for name in names]
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """What each makes of some images: (n, H, W, 3) uint8 to (n, d) float32."""
-        batch = images.to(self._context.device, non_blocking=True)
+    def features(self, passes: Iterable[Tensor]) -> list[Tensor]:
+        """What each makes of some images: passes of (n, H, W, 3) uint8 to (n, d) float32."""
         augmentation = self._run.config.augmentation
-        return features(self._networks, batch, self._job.representation, augmentation)
+        found = [
+            features(self._networks, images, self._job.representation, augmentation)
+            for images in passes
+        ]
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
 def _evaluate_one(
-    context: WorkerContext, job: AlignmentJob, models: _Models, split: str, images: Tensor
+    context: WorkerContext,
+    job: AlignmentJob,
+    models: _Models,
+    split: str,
+    images: ImageSet | EncodedImageSet,
 ) -> list[AlignmentRow]:
     indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
+    passes = image_passes(images, share_of(len(images.ids), context), context.device)
     stored = stored_features(
         context,
         _features_folder(job, models.epoch, split),
         models.files,
-        num_images=len(images),
-        compute=lambda part: models.features(images[part]),
+        num_images=len(images.ids),
+        compute=lambda part: models.features(islice(passes, len(passes_of(part)))),
         keep=job.keep_features,
     )
-    with stored as files:
+    with closing(passes), stored as files:
         named = zip(files, job.names, strict=True)
         found = scores(
             [CheckedFeatures(file, name) for file, name in named],
@@ -170,22 +184,38 @@ def _row(
 
 def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
     """The (epoch, split) that have weights but not yet all their rows."""
-    found = common_epochs(run, job.names)
-    if not found:
-        raise CheckpointError(f"{run.checkpoints}: no epoch has weights of all objectives yet")
     there = _answered(select(table, representation=job.representation), job.question)
     return [
         (epoch, split)
-        for epoch in found
+        for epoch, pairs in pairs_at_epochs(run, job).items()
         if job.epochs is None or epoch in job.epochs
         for split in job.splits
         if (job.keep_features and not are_kept(_features_folder(job, epoch, split)))
         or not all(
             any((epoch, split, *pair, name) in there for name in names_of(metric))
-            for pair in job.pairs
+            for pair in pairs
             for metric in job.question.metrics
         )
     ]
+
+
+def pairs_at_epochs(run: RunDirectory, job: AlignmentJob) -> dict[int, tuple[ModelPair, ...]]:
+    """The pairs whose models are there, by epoch, ascending; CheckpointError where there are none.
+
+    Of an adopted run each pair counts by itself; a run of our own has all models or is not whole.
+    """
+    adopted = run.original is not None
+    saved = {name: saved_epochs(run, name) for name in job.names}
+    epochs = comparable_epochs(saved, job.pairs, pair_by_pair=adopted)
+    found = {
+        epoch: tuple(pair for pair in job.pairs if epoch in epochs[pair])
+        for epoch in sorted(set().union(*epochs.values()))
+    }
+    if not found:
+        where = run.original.folder if run.original else run.checkpoints
+        which = "both models of a pair" if adopted else "all objectives"
+        raise CheckpointError(f"{where}: no epoch has weights of {which} yet")
+    return found
 
 
 def _features_folder(job: AlignmentJob, epoch: int, split: str) -> Path:
@@ -257,6 +287,17 @@ def _write(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> None:
             if len(chosen):
                 path = _csv_file(run, job.representation, split=split, reference=reference)
                 write_csv(path, wide(chosen, reference))
+
+
+def csv_files(run: RunDirectory, job: AlignmentJob) -> list[Path]:
+    """The job's CSV tables that are there, now or from before."""
+    references = dict.fromkeys(pair[0] for pair in job.pairs)
+    paths = (
+        _csv_file(run, job.representation, split=split, reference=reference)
+        for split in job.splits
+        for reference in references
+    )
+    return [path for path in paths if path.is_file()]
 
 
 def _csv_file(run: RunDirectory, representation: str, *, split: str, reference: str) -> Path:

@@ -1,10 +1,9 @@
 """Features on disk, as long as an evaluation takes or for good: every process writes its rows."""
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError
 from alignctl.metrics.sources import share_of
 from alignctl.runs.atomic import write_text
+from alignctl.runs.checkpoints import file_digest
 
 _ABOUT = "features.json"
 SCHEMA_VERSION = 1
@@ -27,24 +27,22 @@ SCHEMA_VERSION = 1
 def stored_features(
     context: WorkerContext,
     folder: Path,
-    checkpoints: Sequence[Path],
+    checkpoints: Mapping[str, Path],
     *,
     num_images: int,
     compute: Callable[[slice], list[Tensor]],
     keep: bool,
 ) -> Iterator[list[FeatureFile]]:
-    """One .npy file (num_images, d) float32 for each checkpoint, named like its objective.
+    """One .npy file (num_images, d) float32 for each checkpoint, named like its model.
 
-    compute: some rows of all of them. Kept files are used again while the checkpoints are the
-    same; without `keep`, what was not there before is gone afterwards.
+    checkpoints: the files, by the model's name. compute: some rows of all of them. Kept files are
+    used again while the checkpoints are the same; without `keep`, what was not there before is gone
+    afterwards.
     """
-    about = {
-        "schema_version": SCHEMA_VERSION,
-        "num_images": num_images,
-        "checkpoints": {path.parent.name: _digest(path) for path in checkpoints},
-    }
-    names = [f"{path.parent.name}.npy" for path in checkpoints]
-    (there,) = set(context.gather(_holds(folder, about, [folder / name for name in names])))
+    names = [f"{name}.npy" for name in checkpoints]
+    known = _read(folder / _ABOUT)
+    about = _about(checkpoints, num_images) if known or keep else {}  # files may be large
+    (there,) = set(context.gather(_holds(known, about, [folder / name for name in names])))
     passing = not there and not keep
     # The parent is the same for all processes of this evaluation, and another for others.
     place = folder.with_name(f".{folder.name}.{os.getppid()}") if passing else folder
@@ -65,10 +63,27 @@ def are_kept(folder: Path) -> bool:
     return (folder / _ABOUT).is_file()
 
 
-def _holds(folder: Path, about: dict[str, Any], files: Sequence[Path]) -> bool:
-    """Whether the folder has the features of these very checkpoints."""
+def _about(checkpoints: Mapping[str, Path], num_images: int) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "num_images": num_images,
+        "checkpoints": {name: file_digest(path) for name, path in checkpoints.items()},
+    }
+
+
+def _read(path: Path) -> Any:
+    """What is said of kept features; None where none are, or where that cannot be read."""
     try:
-        known = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _holds(known: Any, about: dict[str, Any], files: Sequence[Path]) -> bool:
+    """Whether these are the kept features of these very checkpoints."""
+    if not known:
+        return False
+    try:
         wanted = about["checkpoints"].items()
         return (
             known["schema_version"] == SCHEMA_VERSION
@@ -136,7 +151,3 @@ def _remove(folder: Path) -> None:
     with suppress(OSError):  # not empty
         folder.parent.rmdir()
         folder.parent.parent.rmdir()
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,12 +6,13 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
+from alignctl.analysis.images import IMAGES_PER_PASS
+from alignctl.analysis.pooling import pooled
 from alignctl.augmentations import normalise
 from alignctl.config.training import AugmentationConfig
 from alignctl.encoders import Network
 from alignctl.encoders.network import Representations
-
-_IMAGES_PER_PASS = 512
+from alignctl.errors import ConfigError
 
 
 @torch.inference_mode()
@@ -25,12 +26,12 @@ def features(
 
     images: (n, H, W, 3) uint8. Every network sees the same normalised, un-augmented images.
     representation: `h`, the encoder's output; `g`, the projector's; or the name of a layer, whose
-    output is averaged over positions.
+    output is averaged over positions. Raises ConfigError for a layer that has no such output.
     """
     parts: list[list[Tensor]] = [[] for _ in networks]
     with ExitStack() as stack:
         readers = [stack.enter_context(_reader(network, representation)) for network in networks]
-        for chunk in images.split(_IMAGES_PER_PASS):  # type: ignore[no-untyped-call]
+        for chunk in images.split(IMAGES_PER_PASS):  # type: ignore[no-untyped-call]
             pixels = normalise(chunk, augmentation)
             for part, read in zip(parts, readers, strict=True):
                 part.append(read(pixels))
@@ -43,18 +44,32 @@ class _Reader:
     def __init__(self, network: Network, representation: str) -> None:
         self._network = network
         self._representation = representation
+        # Models of timm have maps with channels first, last, or both in turn.
+        self._any_layout = getattr(getattr(network, "encoder", None), "any_layout", False)
+        self._pixels: Tensor | None = None
         self._seen: Tensor | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        self._pixels = pixels
         found: Representations = self._network(pixels)
         if self._representation in ("h", "g"):
             return found.h if self._representation == "h" else found.g
-        assert self._seen is not None, "every layer is part of the forward pass"
-        return self._seen
+        seen, self._seen = self._seen, None
+        if seen is None:
+            raise ConfigError(
+                f"--representation: '{self._representation}' is computed inside another layer, "
+                "and its output is not to be had"
+            )
+        return seen
 
-    def keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+    def keep(self, module: nn.Module, inputs: object, output: object) -> None:
+        assert self._pixels is not None
+        try:
+            vectors = pooled(output, self._pixels.shape, any_layout=self._any_layout)
+        except ValueError as error:
+            raise ConfigError(f"--representation: '{self._representation}' {error}") from error
         # At once and as a copy: what comes next may work in place.
-        self._seen = _pooled(output).float().clone()
+        self._seen = vectors.float().clone()
 
 
 @contextmanager
@@ -68,10 +83,3 @@ def _reader(network: Network, representation: str) -> Iterator[_Reader]:
         yield reader
     finally:
         hook.remove()
-
-
-def _pooled(output: Tensor) -> Tensor:
-    """(n, d) of an output (n, d), (n, d, height, width) or (n, tokens, d): mean over positions."""
-    if output.ndim == 4:
-        return output.mean(dim=(2, 3))
-    return output.mean(dim=1) if output.ndim == 3 else output.flatten(1)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from alignctl.analysis.models import common_epochs, load_checkpoint
+from alignctl.analysis.models import load_checkpoint
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import CheckpointError
 from alignctl.metrics import WeightGap, weight_gap
 from alignctl.runs import RunDirectory
+from alignctl.runs.directory import comparable_epochs, saved_epochs
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 
@@ -38,21 +39,41 @@ def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
     """The rows of every pair and epoch, written to the run's weight-gap tables."""
     run = RunDirectory(job.run)
     rows: list[WeightGapRow] = []
+    epochs = _epochs(run, job)
     for done, objective in enumerate(job.objectives):
-        epochs = common_epochs(run, (job.reference, objective))
-        if not epochs:
-            raise CheckpointError(
-                f"{run.checkpoints}: no epoch has weights of both {job.reference} and {objective}"
-            )
-        for epoch in epochs:
+        for epoch in epochs[objective]:
             context.report("compare", epoch=epoch, done=done, total=len(job.objectives))
             ours, theirs = (
                 load_checkpoint(run, name, epoch) for name in (job.reference, objective)
             )
-            rows += _rows(job, weight_gap(ours, theirs), objective=objective, epoch=epoch)
+            try:
+                gap = weight_gap(ours, theirs)
+            except ValueError as error:
+                pair = f"{job.reference} and {objective}"
+                raise CheckpointError(f"epoch {epoch}, {pair}: {error}") from error
+            rows += _rows(job, gap, objective=objective, epoch=epoch)
     context.report("compare", done=len(job.objectives), total=len(job.objectives))
     _write(run, job, rows)
     return rows
+
+
+def _epochs(run: RunDirectory, job: WeightGapJob) -> dict[str, list[int]]:
+    """The epochs at which each objective can be compared.
+
+    A pair without any is an error in a run of our own; of an adopted one some pair has to have one.
+    """
+    saved = {name: saved_epochs(run, name) for name in (job.reference, *job.objectives)}
+    pairs = [(job.reference, name) for name in job.objectives]
+    found = {
+        pair[1]: epochs
+        for pair, epochs in comparable_epochs(saved, pairs, pair_by_pair=True).items()
+    }
+    empty = [name for name, epochs in found.items() if not epochs]
+    where = run.original.folder if run.original else run.checkpoints
+    if empty and (run.original is None or len(empty) == len(found)):
+        listed = " or ".join(empty)
+        raise CheckpointError(f"{where}: no epoch has weights of both {job.reference} and {listed}")
+    return found
 
 
 def _rows(job: WeightGapJob, gap: WeightGap, *, objective: str, epoch: int) -> list[WeightGapRow]:
@@ -73,6 +94,11 @@ def totals(rows: list[WeightGapRow]) -> pd.DataFrame:
     return wide.loc[order, ["mean", "total", "angle_degrees"]].reset_index()
 
 
+def csv_file(run: RunDirectory, reference: str, objective: str) -> Path:
+    """The table of one pair."""
+    return run.weight_gap / f"{reference}_vs_{objective}.csv"
+
+
 def _write(run: RunDirectory, job: WeightGapJob, rows: list[WeightGapRow]) -> None:
     """A CSV for each pair, whose first columns are the original's, and the tidy table."""
     wide = totals(rows).rename(
@@ -84,7 +110,7 @@ def _write(run: RunDirectory, job: WeightGapJob, rows: list[WeightGapRow]) -> No
         }
     )
     for objective, pair in wide.groupby("objective"):
-        path = run.weight_gap / f"{job.reference}_vs_{objective}.csv"
+        path = csv_file(run, job.reference, str(objective))
         write_csv(path, pair.drop(columns="objective"))
     new = pd.DataFrame([asdict(row) for row in rows])
     before = read_parquet(run.weight_gap_table)

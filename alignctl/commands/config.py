@@ -1,6 +1,13 @@
-"""What the ready-made studies are."""
+"""What the ready-made studies are, and what configs of the original code are as studies."""
 
-from alignctl.config.load import find_config, study_names
+from collections.abc import Sequence
+from pathlib import Path
+
+from alignctl.config.load import find_config, load_study, read_values, study_names, to_yaml
+from alignctl.config.original import is_original
+from alignctl.console import print_notice
+from alignctl.errors import ConfigError
+from alignctl.runs.atomic import write_text
 
 
 def descriptions() -> list[str]:
@@ -13,3 +20,24 @@ def descriptions() -> list[str]:
 def _first_comment(name: str) -> str:
     first = find_config(name).read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> str:
+    """The text of a study for a config of the original code; written to `output` where given.
+
+    Raises ConfigError for a study that is ours already, and where `output` exists.
+    """
+    path = find_config(source)
+    if not is_original(read_values(path)):
+        raise ConfigError(f"{source}: is no config of the original code; nothing to convert")
+    if output is not None and output.exists():
+        raise ConfigError(f"--output: {output} exists already; choose another name")
+    study = load_study(source, overrides, notify=print_notice)
+    changes = f", with {' '.join(overrides)}" if overrides else ""
+    opening = f"Made from {path.name}, a config of understanding-ssl-v2{changes}"
+    opening = f"# {opening}; run it by: alignctl pretrain {output or 'FILE'}"
+    # a name may hold a line break, which would end the comment
+    text = " ".join(opening.split()) + "\n" + to_yaml(study)
+    if output is not None:
+        write_text(output, text)
+    return text

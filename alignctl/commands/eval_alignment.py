@@ -5,7 +5,18 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignctl.commands.adoption import (
+    Subject,
+    absences,
+    adopt,
+    copy_tables,
+    missing_of,
+    of_run,
+    select,
+    there,
+)
 from alignctl.commands.compare import check_confidence
+from alignctl.config import StudyConfig
 from alignctl.config.metrics import (
     DEBIASED_CKA,
     ORIGINAL_CKA,
@@ -22,7 +33,7 @@ from alignctl.console import CountView
 from alignctl.engine.placement import DeviceType, available_cores, parse_device, parse_nproc
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import find, saved_epochs
+from alignctl.runs.directory import comparable_epochs
 from alignctl.runs.lock import run_lock
 
 SPLITS = ("train", "test")
@@ -36,6 +47,8 @@ class EvalOptions:
     """What to compare, as it is asked for on the command line."""
 
     reference: str = "cl"
+    compare: tuple[str, ...] = ()
+    """Empty for all others."""
     all_pairs: bool = False
     splits: tuple[str, ...] = ()
     """Empty for both."""
@@ -58,7 +71,8 @@ class EvalOptions:
 class EvalPlan:
     """What will be compared."""
 
-    run: RunDirectory
+    subject: Subject
+    study: StudyConfig
     pairs: tuple[tuple[str, str], ...]
     """(reference, objective)."""
     splits: tuple[str, ...]
@@ -67,6 +81,13 @@ class EvalPlan:
     options: EvalOptions
     num_processes: int | None
     device: DeviceType | None
+    warnings: tuple[str, ...] = ()
+    """What is not there, though it might have been expected."""
+
+    @property
+    def run(self) -> RunDirectory:
+        """The run that has the tables."""
+        return self.subject.run
 
     @property
     def reference(self) -> str | None:
@@ -82,7 +103,7 @@ class EvalPlan:
         """The plan for --dry-run."""
         options = self.options
         return {
-            "run": str(self.run.path),
+            **self.subject.summary(),
             "pairs": [" - ".join(pair) for pair in self.pairs],
             "splits": list(self.splits),
             "representation": options.representation,
@@ -110,49 +131,48 @@ class EvalResult:
     """By split and epoch; None where a metric has no interval or no p-value was asked for."""
 
 
-def plan(run: str | None, options: EvalOptions) -> EvalPlan:
+def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
     """The comparison asked for; ConfigError where the run or an option cannot serve it."""
-    directory = RunDirectory(find(run))
+    subject = run if isinstance(run, Subject) else of_run(run)
     for split in options.splits:
         if split not in SPLITS:
             raise ConfigError(f"--split: {unknown('a split', split, SPLITS)}")
     check_confidence(options.confidence, options.permutations)
-    pairs = _pairs(directory.config.objective_names, options, where=str(directory.path))
+    pairs, missing = _pairs(subject, options)
+    epochs = _epochs(subject, pairs, options)
+    names = {name: None for pair in pairs for name in pair}
     return EvalPlan(
-        run=directory,
+        subject=subject,
+        study=subject.config,
         pairs=pairs,
         splits=tuple(dict.fromkeys(options.splits)) or SPLITS,
         metrics=_metrics(options),
-        epochs=_epochs(directory, pairs, options),
+        epochs=epochs,
         options=options,
         num_processes=parse_nproc(options.nproc),
         device=parse_device(options.device),
+        warnings=absences(subject, names, missing=missing, epochs=epochs),
     )
 
 
 def _pairs(
-    names: tuple[str, ...], options: EvalOptions, *, where: str
-) -> tuple[tuple[str, str], ...]:
+    subject: Subject, options: EvalOptions
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """The pairs to compare, and the objectives that are missing."""
     if not options.all_pairs:
-        found = others(names, options.reference, where=where)
-        return tuple((options.reference, name) for name in found)
+        found = select(subject, reference=options.reference, compare=options.compare)
+        return tuple((found.reference, name) for name in found.objectives), found.missing
     if options.reference != EvalOptions.reference:
         raise ConfigError("--all-pairs and --reference: choose one")
+    if options.compare:
+        raise ConfigError("--all-pairs and --compare: choose one")
+    names = there(subject)
     if len(names) < 2:
-        raise ConfigError(f"{where}: has one objective, '{names[0]}'; comparing takes two")
+        listed = f"one objective, '{names[0]}'" if names else "no objective"
+        raise ConfigError(f"{subject.where}: has {listed}; comparing takes two")
     # cl first, so that it is the reference of all its pairs, as tables and reports have it
     ordered = sorted(names, key=lambda name: name != EvalOptions.reference)
-    return tuple(itertools.combinations(ordered, 2))
-
-
-def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, ...]:
-    """The objectives other than the reference; ConfigError where there is none to compare."""
-    if reference not in names:
-        raise ConfigError(f"--reference: {unknown('an objective of this run', reference, names)}")
-    found = tuple(name for name in names if name != reference)
-    if not found:
-        raise ConfigError(f"{where}: has one objective, '{reference}'; comparing takes two")
-    return found
+    return tuple(itertools.combinations(ordered, 2)), missing_of(subject)
 
 
 def _metrics(options: EvalOptions) -> tuple[AnyMetric, ...]:
@@ -176,12 +196,13 @@ def _made_debiased(metric: AnyMetric) -> AnyMetric:
 
 
 def _epochs(
-    run: RunDirectory, pairs: Sequence[tuple[str, str]], options: EvalOptions
+    subject: Subject, pairs: Sequence[tuple[str, str]], options: EvalOptions
 ) -> tuple[int, ...] | None:
     if options.epochs is None and options.every is None:
         return None
-    names = {name for pair in pairs for name in pair}
-    saved = sorted(set.intersection(*(set(saved_epochs(run, name)) for name in names)))
+    by_name = {name: subject.saved(name) for pair in pairs for name in pair}
+    adopted = subject.original is not None
+    saved = sorted(set().union(*comparable_epochs(by_name, pairs, pair_by_pair=adopted).values()))
     if options.every is not None:
         if options.epochs is not None:
             raise ConfigError("--every and --epochs: choose one")
@@ -198,7 +219,13 @@ def _epochs(
 
 def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
-    from alignctl.analysis.alignment import AlignmentJob, evaluate, pending, read_table
+    from alignctl.analysis.alignment import (
+        AlignmentJob,
+        csv_files,
+        evaluate,
+        pending,
+        read_table,
+    )
     from alignctl.analysis.models import refuse_unknown_layer
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
@@ -214,7 +241,8 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         epochs=plan.epochs,
         keep_features=options.keep_features,
     )
-    refuse_unknown_layer(plan.run, options.representation)
+    refuse_unknown_layer(plan.study, options.representation)
+    adopt(plan.subject, "eval-alignment")
     todo = pending(plan.run, job, read_table(plan.run))
     if todo:
         processes = plan_processes(
@@ -226,13 +254,13 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
             CountView(json_output=json_output) as view,
         ):
             launch(evaluate, job, plan=processes, events_file=events, listener=view)
-    rows = _rows(plan)
+    copy_tables(csv_files(plan.run, job), plan.subject.output)
     return EvalResult(
         run=str(plan.run.path),
         representation=options.representation,
         confidence=options.confidence,
         evaluated=len(todo),
-        rows=rows,
+        rows=_rows(plan),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from alignctl.config import StudyConfig
 from alignctl.config.load import first_difference, load_study
 from alignctl.config.placement import grid, usable_processes
-from alignctl.console import TrainingView
+from alignctl.console import TrainingView, print_notice
 from alignctl.engine.placement import parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs import Manifest, RunDirectory, Status
@@ -70,7 +70,7 @@ def plan(
     """The study and its run directory; ConfigError where the two do not fit."""
     if resume:
         return _plan_resumption(config, overrides, run_dir=run_dir, nproc=nproc)
-    study = load_study(config, overrides)
+    study = load_study(config, overrides, notify=print_notice)
     return plan_study(study, run=run_dir or next_free(study.name), nproc=nproc, resume=False)
 
 
@@ -78,12 +78,15 @@ def _plan_resumption(
     config: str | None, overrides: Sequence[str], *, run_dir: Path | None, nproc: str
 ) -> PretrainPlan:
     """Without a config of its own, a resumed run keeps the one it was started with."""
-    given = config is not None or bool(overrides)
+    study = None
+    if config is not None or overrides:
+        study = load_study(config, overrides, notify=print_notice)
     if run_dir is None:
-        run_dir = newest_of(load_study(config, overrides).name) if given else newest()
-    if not given and not RunDirectory(run_dir).exists:
-        raise ConfigError(f"{run_dir}: holds no run to resume")
-    study = load_study(config, overrides) if given else RunDirectory(run_dir).config
+        run_dir = newest() if study is None else newest_of(study.name)
+    if study is None:
+        if not RunDirectory(run_dir).exists:
+            raise ConfigError(f"{run_dir}: holds no run to resume")
+        study = RunDirectory(run_dir).config
     return plan_study(study, run=run_dir, nproc=nproc, resume=True)
 
 
@@ -91,6 +94,10 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
     """A plan for a study at hand; ConfigError where the folder holds something else."""
     directory = RunDirectory(run)
     finished = False
+    if directory.original is not None:
+        raise ConfigError(
+            f"{run}: holds results of another program's checkpoints; choose another --run-dir"
+        )
     if directory.exists:
         difference = first_difference(study, directory.config)
         if difference:

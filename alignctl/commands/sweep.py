@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from alignctl.commands import eval_alignment, pretrain
+from alignctl.commands.adoption import others
 from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
-from alignctl.console import print_line
+from alignctl.console import print_line, print_notice
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs.directory import RUNS
@@ -74,7 +75,7 @@ def plan(
     """A validated study for every value; ConfigError before anything starts."""
     key = PARAMETERS[parameter]
     chosen = _parse_values(values)
-    base = load_study(config, overrides).model_dump(mode="json")
+    base = load_study(config, overrides, notify=print_notice).model_dump(mode="json")
     studies = tuple(
         validate_study(apply_overrides(base, [f"{key}={value}"]), f"--values {value}")
         for value in chosen
@@ -93,7 +94,7 @@ def plan(
     if not sweep.exists and not _is_free(sweep.path):
         raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
-    eval_alignment.others(studies[0].objective_names, made.reference, where=studies[0].name)
+    others(studies[0].objective_names, made.reference, where=studies[0].name)
     return made
 
 

@@ -77,7 +77,7 @@ def plan(runs: Sequence[str], *, epoch: int | None) -> VerifyPlan:
 def run(plan: VerifyPlan, *, json_output: bool = False) -> VerifyResult:
     """Verify each run, then compare the others with the first; writes nothing."""
     names = [str(run.path) for run in plan.runs]
-    records = [RunRecord(run.config, Manifest.read(run.manifest_file)) for run in plan.runs]
+    records = [] if len(plan.runs) == 1 else [_record(run) for run in plan.runs]
     found = _checks(plan, json_output=json_output)
     runs = tuple(RunVerdict(name, checks) for name, checks in zip(names, found, strict=True))
     pairs = tuple(
@@ -87,6 +87,10 @@ def run(plan: VerifyPlan, *, json_output: bool = False) -> VerifyResult:
     checks = [check for run in runs for check in run.checks]
     checks += [check for pair in pairs for check in pair.checks]
     return VerifyResult(all(check.result == "ok" for check in checks), runs, pairs)
+
+
+def _record(run: RunDirectory) -> RunRecord:
+    return RunRecord(run.config, Manifest.read(run.manifest_file))
 
 
 def _pair(run: str, reference: str, found: Comparison) -> PairVerdict:

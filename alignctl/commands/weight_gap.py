@@ -4,12 +4,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignctl.commands.eval_alignment import others
-from alignctl.config.validation import unknown
+from alignctl.commands.adoption import Subject, absences, adopt, copy_tables, of_run, select
 from alignctl.console import CountView
-from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import find
 from alignctl.runs.lock import run_lock
 
 
@@ -17,14 +14,21 @@ from alignctl.runs.lock import run_lock
 class WeightGapPlan:
     """What will be compared."""
 
-    run: RunDirectory
+    subject: Subject
     reference: str
     objectives: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    """What is not there, though it might have been expected."""
+
+    @property
+    def run(self) -> RunDirectory:
+        """The run that has the tables."""
+        return self.subject.run
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
         return {
-            "run": str(self.run.path),
+            **self.subject.summary(),
             "reference": self.reference,
             "objectives": list(self.objectives),
             "processes": 1,
@@ -42,22 +46,22 @@ class WeightGapResult:
     """epoch, objective, mean, total and angle_degrees."""
 
 
-def plan(run: str | None, *, reference: str, compare: Sequence[str]) -> WeightGapPlan:
+def plan(run: Subject | str | None, *, reference: str, compare: Sequence[str]) -> WeightGapPlan:
     """The comparison asked for; ConfigError where the run cannot serve it."""
-    directory = RunDirectory(find(run))
-    possible = others(directory.config.objective_names, reference, where=str(directory.path))
-    for name in compare:
-        if name not in possible:
-            raise ConfigError(f"--compare: {unknown('comparable here', name, possible)}")
-    return WeightGapPlan(directory, reference, tuple(dict.fromkeys(compare)) or possible)
+    subject = run if isinstance(run, Subject) else of_run(run)
+    found = select(subject, reference=reference, compare=compare)
+    names = (found.reference, *found.objectives)
+    warnings = absences(subject, names, missing=found.missing)
+    return WeightGapPlan(subject, found.reference, found.objectives, warnings)
 
 
 def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
     """Measure every pair at every saved epoch, write the tables, return the totals."""
-    from alignctl.analysis.weight_gap import WeightGapJob, measure, totals
+    from alignctl.analysis.weight_gap import WeightGapJob, csv_file, measure, totals
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
 
+    adopt(plan.subject, "weight-gap")
     job = WeightGapJob(plan.run.path.absolute(), plan.reference, plan.objectives)
     with run_lock(plan.run.path, "weight-gap"), CountView(json_output=json_output) as view:
         (rows,) = launch(
@@ -67,6 +71,9 @@ def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
             events_file=plan.run.events_file,
             listener=view,
         )
+    written = dict.fromkeys(row.objective for row in rows)
+    files = [csv_file(plan.run, plan.reference, objective) for objective in written]
+    copy_tables(files, plan.subject.output)
     return WeightGapResult(
         run=str(plan.run.path),
         reference=plan.reference,

@@ -1,8 +1,17 @@
 """The base of every config model: frozen, closed to unknown keys, and strict about numbers."""
 
-from typing import Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, `~` included: a run's config works from any folder."""
+    return path.expanduser().absolute()
+
+
+DataPath = Annotated[Path, AfterValidator(absolute)]
 
 
 class ConfigModel(BaseModel):

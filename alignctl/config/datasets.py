@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from alignctl.config.base import ConfigModel
+from alignctl.config.base import ConfigModel, DataPath, absolute
 
-# Absolute from the start, so that a run's config works from any folder.
-DataPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+def _absolute_if_folder(path: str) -> str:
+    """A folder's absolute path; a name on the hub as it is."""
+    looks_local = path.startswith((".", "/", "~")) or Path(path).is_dir()
+    return str(absolute(Path(path))) if looks_local else path
 
 
 class DatasetSelection(ConfigModel):
@@ -26,34 +29,102 @@ class DigitsConfig(DatasetSelection):
     name: Literal["digits"] = "digits"
 
 
-class ImageFolderConfig(DatasetSelection):
+class _ImageFiles(DatasetSelection):
+    """Images of any size, brought to one size when they are decoded."""
+
+    image_size: PositiveInt | None = None
+    """Height and width of what the networks see; needed where sizes differ."""
+    resize: PositiveInt | None = None
+    """The shorter side before the centre is cropped; `image_size` when left out."""
+
+    @model_validator(mode="after")
+    def _resize_is_larger(self) -> "_ImageFiles":
+        if self.resize is not None and self.resize < (self.image_size or self.resize + 1):
+            raise ValueError(f"resize {self.resize} needs an image_size that is not above it")
+        return self
+
+
+class StreamableConfig(_ImageFiles):
+    """Images that need not be in memory."""
+
+    in_memory: bool = True
+    """False: worker processes decode every image anew, for training a crop of the whole image."""
+    workers: NonNegativeInt | None = None
+    """Decoding processes of each training process, where images are not in memory; results do
+    not depend on it. Left out: with a GPU one per core that the process has, 16 at most, otherwise
+    one; 0: it decodes by itself."""
+
+    @model_validator(mode="after")
+    def _streams_at_one_size(self) -> "StreamableConfig":
+        if not self.in_memory and self.image_size is None:
+            raise ValueError("in_memory: false needs an image_size")
+        return self
+
+
+class ImageFolderConfig(StreamableConfig):
     """A folder with train/ and test/ (or val/), each with one folder of images per class."""
 
     name: Literal["image_folder"] = "image_folder"
     path: DataPath
-    image_size: PositiveInt | None = None
-    """Resize the shorter side to this and crop the centre; needed where sizes differ."""
 
 
-class ParquetConfig(DatasetSelection):
+class ParquetConfig(_ImageFiles):
     """A folder of Hugging Face parquet shards named train-*.parquet and test-*.parquet."""
 
     name: Literal["parquet"] = "parquet"
     path: DataPath
-    image_size: PositiveInt | None = None
-    """Resize the shorter side to this and crop the centre; needed where sizes differ."""
+
+
+class HubConfig(StreamableConfig):
+    """A dataset of the Hugging Face hub, or a folder that its library reads; needs alignctl[hf].
+
+    tiny_imagenet is zh-plus/tiny-imagenet, mini_imagenet timm/mini-imagenet, full_imagenet
+    ILSVRC/imagenet-1k; huggingface is whatever `path` says.
+    """
+
+    name: Literal["huggingface", "tiny_imagenet", "mini_imagenet", "full_imagenet"]
+    path: Annotated[str, AfterValidator(_absolute_if_folder)] | None = None
+    """The name on the hub, or a folder: a copy of the hub's, images in class folders, parquet
+    files, WebDataset shards. Left out: the hub's own, where `name` says which."""
+    revision: str | None = None
+    """The commit, tag or branch on the hub; the newest when left out."""
+    train_split: str = "train"
+    test_split: str | None = None
+    """Left out: the first of test, validation, valid and val that has labels."""
+    image_column: str | None = None
+    label_column: str | None = None
+    """Left out: the usual names."""
+    download: bool = False
+    """Fetch the files when they are not in the library's cache; never done unasked."""
+
+    @model_validator(mode="after")
+    def _names_its_data(self) -> "HubConfig":
+        if self.name == "huggingface" and self.path is None:
+            raise ValueError("path: needs a name on the hub, or a folder")
+        return self
 
 
 class TorchvisionConfig(DatasetSelection):
     """One of torchvision's small-image datasets, kept under `path`."""
 
-    name: Literal["cifar10", "cifar100", "svhn", "fashion_mnist"]
+    name: Literal["cifar10", "cifar100", "fashion_mnist"]
     path: DataPath = Path("data").absolute()
     download: bool = False
     """Fetch the files when they are not under `path`; never done unasked."""
 
 
+class SvhnConfig(DatasetSelection):
+    """Street View House Numbers, kept under `path`."""
+
+    name: Literal["svhn"]
+    path: DataPath = Path("data").absolute()
+    download: bool = False
+    """Fetch the files when they are not under `path`; never done unasked."""
+    extra: bool = True
+    """Train on the 531,131 easier images of the extra split as well, as the paper does."""
+
+
 DatasetConfig = Annotated[
-    DigitsConfig | ImageFolderConfig | ParquetConfig | TorchvisionConfig,
+    DigitsConfig | ImageFolderConfig | ParquetConfig | HubConfig | TorchvisionConfig | SvhnConfig,
     Field(discriminator="name"),
 ]

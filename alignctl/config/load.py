@@ -1,13 +1,14 @@
 """From a YAML file or a ready-made study's name, with key=value overrides, to a StudyConfig."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from alignctl.config.original import is_original, refuse_its_keys, translate
 from alignctl.config.study import StudyConfig
 from alignctl.config.validation import config_error, models_at, names_of, nearest
 from alignctl.errors import ConfigError
@@ -78,12 +79,8 @@ def find_config(source: str) -> Path:
     raise ConfigError(f"{source}: neither a file nor a ready-made study{hint} ({', '.join(names)})")
 
 
-def load_study(source: str | None = None, overrides: Sequence[str] = ()) -> StudyConfig:
-    """The validated study of a YAML file or ready-made name, with `key=value` overrides applied.
-
-    Raises ConfigError that names the key, what is allowed and the nearest match.
-    """
-    path = find_config(source or DEFAULT_STUDY)
+def read_values(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file, not validated; ConfigError where it cannot be read as keys."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -91,7 +88,30 @@ def load_study(source: str | None = None, overrides: Sequence[str] = ()) -> Stud
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a study is a mapping of keys, not {type(values).__name__}")
-    return validate_study(apply_overrides(values, overrides), path.name)
+    return values
+
+
+def load_study(
+    source: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    notify: Callable[[str], None] | None = None,
+) -> StudyConfig:
+    """The validated study of a YAML file or ready-made name, with `key=value` overrides applied.
+
+    A config of the original code is translated first, and `notify` told once what became of it.
+    Raises ConfigError that names the key, what is allowed and the nearest match.
+    """
+    path = find_config(source or DEFAULT_STUDY)
+    values = read_values(path)
+    if not is_original(values):
+        return validate_study(apply_overrides(values, overrides), path.name)
+    translation = translate(values, path.name)
+    refuse_its_keys(overrides, path.name)
+    study = validate_study(apply_overrides(translation.values, overrides), path.name)
+    if notify is not None:
+        notify(translation.notice)
+    return study
 
 
 def validate_study(values: dict[str, Any], source: str) -> StudyConfig:
@@ -157,9 +177,13 @@ def to_yaml(config: StudyConfig) -> str:
 
 
 def first_difference(config: StudyConfig, other: StudyConfig) -> str | None:
-    """`training.epochs is 30 here and 20 there` for the first key that differs, or None."""
+    """`training.epochs is 30 here and 20 there` for the first key that differs, or None.
+
+    Who decodes the images is none: nothing depends on it, and a machine may lack the memory.
+    """
     for key, (ours, theirs) in differences(config, other).items():
-        return f"{key} is {ours} here and {theirs} there"
+        if key != "dataset.workers":
+            return f"{key} is {ours} here and {theirs} there"
     return None
 
 

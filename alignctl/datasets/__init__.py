@@ -3,14 +3,31 @@
 from collections.abc import Callable
 from typing import Any
 
-from alignctl.config.datasets import DatasetConfig
+from alignctl.config.datasets import DatasetConfig, StreamableConfig
 from alignctl.datasets.digits import digits_source
+from alignctl.datasets.hub import hub_source
 from alignctl.datasets.image_folder import image_folder_source
 from alignctl.datasets.parquet import parquet_source
-from alignctl.datasets.source import ImageSet, Source, Split, select_images
+from alignctl.datasets.source import (
+    EncodedImageSet,
+    ImageSet,
+    Source,
+    Split,
+    select_encoded,
+    select_images,
+)
+from alignctl.datasets.svhn import svhn_source
 from alignctl.datasets.torchvision_sets import torchvision_source
 
-__all__ = ["DATASETS", "ImageSet", "Source", "Split", "load_images"]
+__all__ = [
+    "DATASETS",
+    "EncodedImageSet",
+    "ImageSet",
+    "Source",
+    "Split",
+    "load_images",
+    "open_images",
+]
 
 DATASETS: dict[str, Callable[[Any, Split], Source]] = {
     "digits": digits_source,
@@ -18,13 +35,27 @@ DATASETS: dict[str, Callable[[Any, Split], Source]] = {
     "parquet": parquet_source,
     "cifar10": torchvision_source,
     "cifar100": torchvision_source,
-    "svhn": torchvision_source,
     "fashion_mnist": torchvision_source,
+    "svhn": svhn_source,
+    "huggingface": hub_source,
+    "tiny_imagenet": hub_source,
+    "mini_imagenet": hub_source,
+    "full_imagenet": hub_source,
 }
 
 
+def open_images(config: DatasetConfig, split: Split) -> ImageSet | EncodedImageSet:
+    """The images of one split that the config chooses, in memory or not, as it says.
+
+    Raises what `load_images` raises; of images that are not in memory only the first is looked at.
+    """
+    if isinstance(config, StreamableConfig) and not config.in_memory:
+        return select_encoded(DATASETS[config.name](config, split), config, split)
+    return load_images(config, split)
+
+
 def load_images(config: DatasetConfig, split: Split) -> ImageSet:
-    """The images of one split that the config chooses, decoded into memory.
+    """The images of one split that the config chooses, decoded into memory whatever it says.
 
     Raises ConfigError for what the config asks in vain, DataError for what cannot be read.
     """

@@ -13,6 +13,9 @@ from PIL import Image, UnidentifiedImageError
 
 from alignctl.errors import DataError
 
+EncodedImage = tuple[str, Path | bytes]
+"""What to call an image in an error, and its file or the bytes of it."""
+
 _NUM_THREADS = min(8, os.cpu_count() or 1)
 _IMAGES_AT_A_TIME = 256  # bounds the encoded images held in memory
 _IMAGES_PER_TASK = 16  # handing small images over one by one takes as long as decoding them
@@ -20,13 +23,16 @@ _MEMORY_NEVER_REFUSED = 16 * 10**9
 
 
 def decode_images(
-    encoded: Iterable[tuple[str, Path | bytes]], num_images: int, *, image_size: int | None
+    encoded: Iterable[EncodedImage],
+    num_images: int,
+    *,
+    image_size: int | None,
+    resize: int | None = None,
 ) -> NDArray[np.uint8]:
     """The pixels of all images in RGB: (num_images, H, W, 3) uint8.
 
-    encoded: for each image what to call it in an error, and its file or the bytes of it.
-    image_size: the shorter side is resized to it (bilinear with antialiasing) and the centre
-    cropped; without it all images must have the same size.
+    image_size: the shorter side is resized to `resize`, or to it (bilinear with antialiasing), and
+    the centre cropped; without it all images must have the same size.
     Raises DataError for a damaged image, for differing sizes, and for more than the memory holds.
     """
     remaining = iter(encoded)
@@ -40,7 +46,9 @@ def decode_images(
             tasks = [
                 chunk[i : i + _IMAGES_PER_TASK] for i in range(0, len(chunk), _IMAGES_PER_TASK)
             ]
-            decoded = pool.map(lambda task: [_decode(item, image_size) for item in task], tasks)
+            decoded = pool.map(
+                lambda task: [_decode(item, image_size, resize) for item in task], tasks
+            )
             for (name, _), image in zip(chunk, chain.from_iterable(decoded), strict=True):
                 if image.shape != pixels.shape[1:]:
                     raise DataError(_differing_sizes(name, image, pixels))
@@ -50,17 +58,49 @@ def decode_images(
     return pixels
 
 
-def _decode(item: tuple[str, Path | bytes], image_size: int | None) -> NDArray[np.uint8]:
+def open_image(item: EncodedImage) -> Image.Image:
+    """The whole image in RGB; DataError with its name where it is damaged."""
     name, data = item
     try:
         with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
-            rgb = image.convert("RGB")
+            return image.convert("RGB")
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
-    return np.asarray(rgb if image_size is None else _resize_and_crop(rgb, image_size))
 
 
-def _size_of(item: tuple[str, Path | bytes]) -> tuple[int, int]:
+def resize_and_crop(image: Image.Image, size: int, resize: int | None = None) -> Image.Image:
+    """The centre, (size, size), of the image at the resolution where its shorter side is `resize`.
+
+    Without `resize` that is `size` itself. Rounds as torchvision's Resize and CenterCrop do.
+    """
+    width, height = image.size
+    shorter, target = min(width, height), resize or size
+    if shorter != target:
+        width, height = int(target * width / shorter), int(target * height / shorter)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def crop_and_resize(image: Image.Image, box: NDArray[np.int64], size: int) -> Image.Image:
+    """A part of the image at (size, size), with antialiasing, as torchvision's resized_crop.
+
+    box: top, left, height and width in pixels.
+    """
+    top, left, height, width = (int(value) for value in box)
+    # Image.resize takes a box as well, and then looks beyond its edges
+    part = image.crop((left, top, left + width, top + height))
+    return part.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _decode(
+    item: EncodedImage, image_size: int | None, resize: int | None = None
+) -> NDArray[np.uint8]:
+    image = open_image(item)
+    return np.asarray(image if image_size is None else resize_and_crop(image, image_size, resize))
+
+
+def _size_of(item: EncodedImage) -> tuple[int, int]:
     height, width, _ = _decode(item, None).shape
     return height, width
 
@@ -71,20 +111,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    """The centre of the image at the resolution where its shorter side is `size`.
-
-    Rounds as torchvision's Resize and CenterCrop do.
-    """
-    width, height = image.size
-    shorter = min(width, height)
-    if shorter != size:
-        width, height = int(size * width / shorter), int(size * height / shorter)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
 
 
 def _allocate(num_images: int, shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -48,7 +48,10 @@ def parquet_source(config: ParquetConfig, split: Split) -> Source:
         labels=np.concatenate(labels),
         class_names=names,
         read=lambda ids: decode_images(
-            _encoded_images(shards, starts, ids), len(ids), image_size=config.image_size
+            _encoded_images(shards, starts, ids),
+            len(ids),
+            image_size=config.image_size,
+            resize=config.resize,
         ),
     )
 

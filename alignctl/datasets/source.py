@@ -1,14 +1,16 @@
 """What a source of images gives, and which of its images a study uses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alignctl.config.datasets import DatasetSelection
+from alignctl.config.datasets import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
+from alignctl.datasets.decoding import EncodedImage, open_image
 from alignctl.errors import ConfigError
 
 Split = Literal["train", "test"]
@@ -22,11 +24,14 @@ class Source:
 
     labels: (N,) index into class_names; negative for images without a label.
     read: from m ids, ascending, to the images (m, H, W, 3) uint8.
+    encoded: from ids in any order to these images, one after the other, as they are stored; None
+    where they are not files or their bytes.
     """
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+    encoded: Callable[[NDArray[np.int64]], Iterator[tuple[str, Path | bytes]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,72 @@ class ImageSet:
     ids: NDArray[np.int64]
     class_names: tuple[str, ...]
 
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.images.shape[1], self.images.shape[2]
+
+
+@dataclass(frozen=True)
+class EncodedImageSet:
+    """The images that a study uses, to be decoded anew whenever they are looked at.
+
+    encoded: see `Source`. labels, ids, class_names: see `ImageSet`.
+    image_size, resize: what un-augmented images are brought to; see `decode_images`.
+    workers: decoding processes as configured, None where that is left open.
+    """
+
+    encoded: Callable[[NDArray[np.int64]], Iterator[EncodedImage]]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    image_size: int
+    resize: int | None
+    workers: int | None
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of every image once it is decoded."""
+        return self.image_size, self.image_size
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which images of a split are used; see `ImageSet`."""
+
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
 
 def select_images(source: Source, config: DatasetSelection, split: Split) -> ImageSet:
     """The images of the chosen classes, read from the source.
 
     Raises ConfigError if `classes` or `images_per_class` ask for what the source does not have.
     """
+    chosen = _select(source, config, split)
+    return ImageSet(images=np.ascontiguousarray(source.read(chosen.ids)), **vars(chosen))
+
+
+def select_encoded(source: Source, config: StreamableConfig, split: Split) -> EncodedImageSet:
+    """The images of the chosen classes, of which the first one is decoded to see that it can be.
+
+    Raises what `select_images` raises, and DataError for a damaged first image.
+    """
+    assert source.encoded is not None, "only such sources have in_memory in their config"
+    assert config.image_size is not None, "the config asks for it where in_memory is false"
+    chosen = _select(source, config, split)
+    open_image(next(source.encoded(chosen.ids[:1])))
+    return EncodedImageSet(
+        encoded=source.encoded,
+        image_size=config.image_size,
+        resize=config.resize,
+        workers=config.workers,
+        **vars(chosen),
+    )
+
+
+def _select(source: Source, config: DatasetSelection, split: Split) -> _Selection:
     classes = _chosen_classes(source.class_names, config)
     position = np.full(len(source.class_names) + 1, -1)  # the last one is for "no label"
     position[classes] = np.arange(len(classes))
@@ -58,8 +123,7 @@ def select_images(source: Source, config: DatasetSelection, split: Split) -> Ima
         ids = _first_of_each_class(ids, labels[ids], names, config.images_per_class)
     if not ids.size:
         raise ConfigError(f"dataset.classes: the {split} split has no image of the chosen classes")
-    images = np.ascontiguousarray(source.read(ids))
-    return ImageSet(images=images, labels=labels[ids], ids=ids, class_names=names)
+    return _Selection(labels=labels[ids], ids=ids, class_names=names)
 
 
 def class_hint(name: str, names: Sequence[str]) -> str:

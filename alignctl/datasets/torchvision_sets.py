@@ -1,5 +1,7 @@
 """The small-image datasets that torchvision knows how to fetch and read."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,11 @@ def torchvision_source(config: TorchvisionConfig, split: Split) -> Source:
     """
     dataset = _open(config, split)
     data = np.asarray(dataset.data)
-    if config.name == "svhn":
-        data = data.transpose(0, 2, 3, 1)
-    elif config.name == "fashion_mnist":
+    if config.name == "fashion_mnist":
         data = np.broadcast_to(data[..., None], (*data.shape, 3))
-    labels = dataset.labels if config.name == "svhn" else dataset.targets
-    names = map(str, range(10)) if config.name == "svhn" else dataset.classes
     return Source(
-        labels=np.asarray(labels, dtype=np.int64),
-        class_names=tuple(names),
+        labels=np.asarray(dataset.targets, dtype=np.int64),
+        class_names=tuple(dataset.classes),
         read=lambda ids: data[ids],
     )
 
@@ -33,24 +31,36 @@ def torchvision_source(config: TorchvisionConfig, split: Split) -> Source:
 def _open(config: TorchvisionConfig, split: Split) -> Any:
     from torchvision import datasets
 
-    dataset = {
+    kind = {
         "cifar10": datasets.CIFAR10,
         "cifar100": datasets.CIFAR100,
-        "svhn": datasets.SVHN,
         "fashion_mnist": datasets.FashionMNIST,
     }[config.name]
-    which = {"split": split} if config.name == "svhn" else {"train": split == "train"}
-    root = config.path.expanduser()
+    return opened(
+        lambda: kind(config.path, train=split == "train", download=config.download),
+        config.name,
+        config.path,
+        download=config.download,
+    )
+
+
+def opened(
+    build: Callable[[], Any], name: str, root: Path, *, download: bool, advice: str = ""
+) -> Any:
+    """One of torchvision's datasets; what it raises instead, as ConfigError or DataError.
+
+    name: what to call it. advice: what else may be done where its files are missing.
+    """
     try:
-        return dataset(root, download=config.download, **which)
+        return build()
     except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if config.download:
-            message = f"dataset.download: {config.name} cannot be fetched: {reason}"
+        if download:
+            message = f"dataset.download: {name} cannot be fetched: {reason}"
             raise DataError(message) from error
         if isinstance(error, RuntimeError):  # how torchvision says that files are missing
             raise ConfigError(
-                f"dataset.path: no complete {config.name} in '{root}'; pass dataset.download=true, "
-                "or dataset.path=DIR for where it lies"
+                f"dataset.path: no complete {name} in '{root}'; pass dataset.download=true, "
+                f"or dataset.path=DIR for where it lies{advice}"
             ) from error
-        raise DataError(f"{root}: {config.name} cannot be read: {reason}") from error
+        raise DataError(f"{root}: {name} cannot be read: {reason}") from error

@@ -10,6 +10,7 @@ _LAYOUTS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, in
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
 }
 
 

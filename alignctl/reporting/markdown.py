@@ -9,12 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from alignctl.config import StudyConfig
+from alignctl.config.base import ConfigModel
 from alignctl.config.metrics import main_metrics, short_name
 from alignctl.reporting import figures
 from alignctl.reporting.answers import answer, exceptions
 from alignctl.reporting.sources import RunTables, SweepTables
-from alignctl.runs import Manifest
+from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import write_text
+
+_ADOPTED = "**Trained by another program, whose checkpoints are measured where they lie.**"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class _Writer:
         rows = main_rows(source.alignment)
         found = answer(rows, source.study)
         self._text(f"# {source.name}", found, *exceptions(rows, source.study))
-        if source.manifest.status != "finished":
+        if source.manifest.is_adopted:
+            self._text(_ADOPTED)
+        elif source.manifest.status != "finished":
             epochs = f"{source.manifest.finished_epochs} of {source.study.training.epochs} epochs"
             self._text(f"**This run is {source.manifest.status}: {epochs} are recorded.**")
         self._text("## Similarity of representations")
@@ -72,10 +77,13 @@ class _Writer:
             self._figure("weight_gap", figures.weight_gap_curves(gaps))
             self._text(_weight_gap_table(gaps))
         self._text("## Training")
+        if source.manifest.is_adopted:
+            self._text("Nothing of it was recorded here.")
         if not source.training.empty:
             curves = figures.loss_curves(source.training, source.study.objective_names)
             self._figure("losses", curves)
-        self._text(*_provenance(source))
+        describe = _adopted_provenance if source.manifest.is_adopted else _provenance
+        self._text(*describe(source))
         return found
 
     def sweep(self, source: SweepTables) -> str:
@@ -185,9 +193,7 @@ def _weight_gap_table(weight_gap: pd.DataFrame) -> str:
     titles = {"mean": "mean", "total": "total", "angle_degrees": "angle°"}
     keys = [(quantity, name) for quantity in titles for name in names]
     header = ["epoch", *(f"{titles[quantity]} {name}" for quantity, name in keys)]
-    values = [
-        [str(epoch), *(f"{wide.loc[epoch, key]:.4f}" for key in keys)] for epoch in wide.index
-    ]
+    values = [[str(epoch), *(_cell(wide.loc[epoch, key]) for key in keys)] for epoch in wide.index]
     return markdown_table(header, values)
 
 
@@ -218,23 +224,56 @@ def _provenance(source: RunTables, without: str | None = None) -> list[str]:
     ]
 
 
+def _adopted_provenance(source: RunTables) -> list[str]:
+    """The config as it was given, and no more than is known of the training."""
+    manifest, original = source.manifest, RunDirectory(source.path).original
+    versions = ", ".join(f"{name} {value}" for name, value in manifest.versions.items())
+    rows = [
+        *(row for row in _settings(source.study, None) if row[0] != "seed"),
+        ["checkpoints", f"`{original.folder if original else 'unknown'}`"],
+        ["run", f"`{source.path}`, adopted {manifest.started_at}"],
+        ["adopted with", versions],
+    ]
+    names = ", ".join(manifest.initial_weights)
+    digests = sorted({value[:16] for value in manifest.initial_weights.values()})
+    if not digests:
+        start = "No snapshot of epoch 0 was there: whether the models began as one, nobody can say."
+    elif len(digests) == 1:
+        start = (
+            f"The snapshots of epoch 0 of {names} hold the same weights (SHA-256 {digests[0]}...)."
+        )
+    else:
+        listed = ", ".join(f"{digest}..." for digest in digests)
+        start = f"The snapshots of epoch 0 of {names} do not hold the same weights ({listed})."
+    unproven = "Whether they saw the same batches and views cannot be proven: no digests were kept."
+    return [
+        "## What was measured",
+        "The settings are those of the config that was given with the checkpoints.",
+        markdown_table(["", ""], rows),
+        f"{start} {unproven}",
+    ]
+
+
 def _settings(study: StudyConfig, without: str | None) -> list[list[str]]:
     training = study.training
-    dataset = ", ".join(
-        f"{key} {value}"
-        for key, value in study.dataset.model_dump(mode="json", exclude_none=True).items()
-    )
     optimizer = training.optimizer
     settings = {
         "objectives": ", ".join(study.objective_names),
-        "dataset": dataset.removeprefix("name "),
-        "encoder": f"{study.encoder.name}, width {study.encoder.width:g}",
+        "dataset": _listed(study.dataset),
+        "encoder": _listed(study.encoder),
         "temperature": f"{study.temperature:g}",
         "training": f"{training.epochs} epochs, batch {training.batch_size}, {training.precision}",
         "optimiser": f"{optimizer.name}, learning rate {optimizer.learning_rate:g}",
         "seed": str(study.seed),
     }
     return [[name, value] for name, value in settings.items() if name != without]
+
+
+def _listed(choice: ConfigModel) -> str:
+    """The name that was chosen, and each setting that has a value."""
+    values = choice.model_dump(mode="json", exclude_none=True)
+    name = values.pop("name")
+    return ", ".join([name, *(f"{key} {value}" for key, value in values.items())])
 
 
 def _processes(manifest: Manifest) -> str:

@@ -19,8 +19,8 @@ _HELD_EQUAL = (
     "training.batch_size",
     "training.batches",
 )
-# Where the images lie says nothing of what they are; the digests of batches do.
-_SAYS_NOTHING = ("name", "dataset.path", "dataset.download")
+# Where the images lie and who decodes them says nothing of what they are; digests of batches do.
+_SAYS_NOTHING = ("name", "dataset.path", "dataset.download", "dataset.workers")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
     settings = _compare_settings(first, other, held)
     weights = _compare_weights(first.manifest, other.manifest)
     batches, in_words = _compare_batches(first.manifest, other.manifest)
-    same = "same" if weights.result == "ok" else "other"
+    same = {"ok": "same", "differs": "other"}.get(weights.result, "unknown")
     because = f" ({settings.finding})" if settings.result != "ok" else ""
     return Comparison(
         checks=(settings, weights, batches),
@@ -81,22 +81,27 @@ def _compare_settings(
     """What is to be equal by config, and the images that were found."""
     for key in ("num_train_images", "num_classes"):
         ours, theirs = getattr(first.manifest, key), getattr(other.manifest, key)
-        if ours != theirs:
+        if ours != theirs and None not in (ours, theirs):
             held = {**held, key: (ours, theirs)}
     if held:
         return Check("settings", "differs", ", ".join(_both(*item) for item in held.items()))
+    if _one_is_adopted(first.manifest, other.manifest):
+        finding = "equal by the configs, but nobody recorded what an adopted run was trained with"
+        return Check("settings", "not checked", finding)
     study, manifest = first.study, first.manifest
     return Check(
         "settings",
         "ok",
         f"both: seed {study.seed}, {manifest.num_train_images:,} images of "
         f"{manifest.num_classes} classes in batches of {study.training.batch_size}, "
-        f"{study.encoder.name}",
+        f"{getattr(study.encoder, 'model', study.encoder.name)}",
     )
 
 
 def _compare_weights(first: Manifest, other: Manifest) -> Check:
     ours, theirs = (set(manifest.initial_weights.values()) for manifest in (first, other))
+    if not ours or not theirs:
+        return Check("initial weights", "not checked", "no snapshot of epoch 0 was adopted")
     if ours == theirs:
         return Check("initial weights", "ok", f"both began from {_listed(ours)}")
     return Check("initial weights", "differs", f"{_listed(ours)} / {_listed(theirs)}")
@@ -106,6 +111,9 @@ def _compare_batches(first: Manifest, other: Manifest) -> tuple[Check, str]:
     """The check of every epoch that both finished, and the same in words for a conclusion."""
     name = "batches and views"
     epochs = sorted(set(first.batches) & set(other.batches))
+    if _one_is_adopted(first, other):
+        finding = "an adopted run was made by another program, which kept no digests of them"
+        return Check(name, "not checked", finding), "batches and views that nobody can compare"
     if not epochs:
         return Check(
             name, "not checked", "there is no epoch that both finished"
@@ -121,6 +129,10 @@ def _compare_batches(first: Manifest, other: Manifest) -> tuple[Check, str]:
     whole = set(first.batches) == set(other.batches)
     which = f"all {len(epochs)} epochs" + ("" if whole else " that both finished")
     return Check(name, "ok", f"the same in {which}"), f"same batches and views in {which}"
+
+
+def _one_is_adopted(first: Manifest, other: Manifest) -> bool:
+    return first.is_adopted or other.is_adopted
 
 
 def _listed(digests: set[str]) -> str:

@@ -1,7 +1,7 @@
 """Every path inside a run directory, and how runs are found under ./runs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +12,11 @@ from alignctl.config.validation import nearest
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs.atomic import write_text
 from alignctl.runs.lock import is_lock_file
+from alignctl.runs.original import OriginalCheckpoints, read_pointer
 
 RUNS = Path("runs")
 _MANIFEST = "manifest.json"
+_POINTER = "original.json"
 _SWEEP = "sweep.json"
 _EPOCH = re.compile(r"epoch_(\d+)$")
 
@@ -47,8 +49,18 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """One folder of weights for each objective."""
+        """One folder of weights for each objective; an adopted run has none of its own."""
         return self.path / "checkpoints"
+
+    @property
+    def pointer_file(self) -> Path:
+        """Where the checkpoints of an adopted run lie: those of another program, left in place."""
+        return self.path / _POINTER
+
+    @cached_property
+    def original(self) -> OriginalCheckpoints | None:
+        """The checkpoints of an adopted run; None where the run is our own."""
+        return read_pointer(self.pointer_file)
 
     @property
     def state(self) -> Path:
@@ -101,7 +113,9 @@ class RunDirectory:
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
-            path.name == self.config_file.name or path.suffix == ".partial" or is_lock_file(path)
+            path.name in (self.config_file.name, _POINTER)
+            or path.suffix == ".partial"
+            or is_lock_file(path)
             for path in self.path.iterdir()
         )
 
@@ -112,6 +126,12 @@ class RunDirectory:
     @cached_property
     def config(self) -> StudyConfig:
         """The study that was run here; CheckpointError where it cannot be read."""
+        if self.original is not None and not self.config_file.exists():
+            raise ConfigError(
+                f"{self.path}: has no config, for none was given with its checkpoints; give one: "
+                f"`alignctl eval-alignment --config FILE --checkpoints {self.original.folder} "
+                f"--output {self.path}`"
+            )
         try:
             text = self.config_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -122,15 +142,41 @@ class RunDirectory:
             raise CheckpointError(f"{self.config_file}: holds no study")
         return validate_study(values, str(self.config_file))
 
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """The objectives of the study, or of the checkpoints of an adopted run."""
+        return self.config.objective_names if self.original is None else self.original.objectives
+
 
 def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
     """Where the weights of one objective after one epoch lie."""
+    if run.original is not None:
+        return run.original.file(objective, epoch)
     return run.checkpoints / objective / f"epoch_{epoch:04d}.safetensors"
 
 
 def saved_epochs(run: RunDirectory, objective: str) -> list[int]:
     """Epochs whose weights are there, ascending."""
+    if run.original is not None:
+        return run.original.epochs(objective)
     return epochs_in((run.checkpoints / objective).glob("epoch_*.safetensors"))
+
+
+def comparable_epochs(
+    saved: Mapping[str, Sequence[int]], pairs: Iterable[tuple[str, str]], *, pair_by_pair: bool
+) -> dict[tuple[str, str], list[int]]:
+    """The epochs at which each pair of models is compared, ascending.
+
+    saved: by objective. pair_by_pair: where both of a pair are there, and not only where all models
+    of all pairs are.
+    """
+    pairs = tuple(pairs)
+    everywhere = {name for pair in pairs for name in pair}
+    found = {}
+    for pair in pairs:
+        names = pair if pair_by_pair else everywhere
+        found[pair] = sorted(set.intersection(*(set(saved[name]) for name in names)))
+    return found
 
 
 def epochs_in(paths: Iterable[Path]) -> list[int]:
@@ -185,6 +231,8 @@ def newest_of(name: str, parent: Path = RUNS) -> Path:
 def _started(path: Path) -> int:
     """Creation order that later commands on the run do not change."""
     marker = sweep_file(path) if is_sweep(path) else path / "config.yaml"
+    if not marker.is_file():
+        marker = path / _POINTER
     return marker.stat().st_mtime_ns if marker.is_file() else 0
 
 

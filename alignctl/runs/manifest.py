@@ -16,12 +16,17 @@ from alignctl.runs.atomic import write_text
 
 SCHEMA_VERSION = 2
 _READABLE = (1, 2)  # 1 had no placement, no digests of checkpoints and data
-Status = Literal["running", "finished", "interrupted", "failed"]
-_PACKAGES = ("alignctl", "torch", "torchvision", "numpy", "pandas", "safetensors")
+Status = Literal["running", "finished", "interrupted", "failed", "adopted"]
+"""adopted: trained by another program, whose checkpoints are measured where they lie."""
+_PACKAGES = ("alignctl", "torch", "torchvision", "numpy", "pandas", "safetensors", "pillow", "timm")
 
 
 class Manifest(BaseModel):
-    """What a run says about itself; frozen, replaced as a whole."""
+    """What a run says about itself; frozen, replaced as a whole.
+
+    Of an adopted run it says what was found when it was adopted, and nothing of its training:
+    numbers that nobody knows are None, and no process of ours was there.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,25 +36,32 @@ class Manifest(BaseModel):
     error: str | None = None
     started_at: str
     updated_at: str
-    seed: int
+    seed: int | None
     versions: dict[str, str]
     machine: dict[str, str]
     git_commit: str | None
     placement: str = "objectives"
     num_processes: int
     threads_per_process: int
-    num_train_images: int
-    num_classes: int
+    num_train_images: int | None
+    num_classes: int | None
     training_data: str | None = None
     """SHA-256 of training images, labels and ids; not there in version 1."""
     initial_weights: dict[str, str]
     """SHA-256 of encoder and projector before the first step, by objective."""
+    encoder_weights: str | None = None
+    """SHA-256 of the file that `encoder.weights` names, where it names one."""
     batches: dict[int, str] = {}
     """SHA-256 over the sample ids and augmented pixels that each epoch trained on, by epoch."""
     checkpoints: dict[int, dict[str, str]] = {}
     """SHA-256 of the files of weights, by epoch and objective."""
     finished_epochs: int = 0
     training_s: float = 0.0
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether another program trained it."""
+        return self.status == "adopted"
 
     @property
     def used_a_gpu(self) -> bool:
@@ -84,6 +96,29 @@ class Manifest(BaseModel):
             detail = error.errors()[0]
             where = ".".join(str(part) for part in detail["loc"])
             raise CheckpointError(f"{path}: {where}: {detail['msg']}") from error
+
+
+def adopted(name: str, initial_weights: dict[str, str]) -> Manifest:
+    """The manifest of a run that another program trained, as it is adopted now.
+
+    initial_weights: digests of those snapshots of epoch 0 that are there, by objective.
+    """
+    return Manifest(
+        name=name,
+        status="adopted",
+        started_at=now(),
+        updated_at=now(),
+        seed=None,
+        versions=package_versions(),
+        machine={},
+        git_commit=None,
+        placement="unknown",
+        num_processes=0,
+        threads_per_process=0,
+        num_train_images=None,
+        num_classes=None,
+        initial_weights=initial_weights,
+    )
 
 
 def now() -> str:

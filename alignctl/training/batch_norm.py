@@ -1,5 +1,6 @@
 """Batch norm whose statistics are those of the whole batch, of which each process has a share."""
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from alignctl.errors import ConfigError
 from alignctl.objectives import Peers
 
 
@@ -16,14 +18,34 @@ def synchronise_batch_norm(module: nn.Module, peers: Peers) -> None:
 
     Parameters and buffers stay the same objects under the same names. torch's own SyncBatchNorm
     does not work on CPUs.
+    Raises ConfigError for layers whose statistics of a batch nobody here knows how to share.
     """
     assert not isinstance(module, _BatchNorm), "a module cannot be replaced inside itself"
     if peers.size == 1:
         return
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
-                setattr(parent, name, SynchronisedBatchNorm(child, peers))
+    for path, parent in list(module.named_modules()):
+        for name, child in parent._modules.items():
+            if child is not None and _has_statistics(child):
+                where = f"{path}.{name}" if path else name
+                setattr(parent, name, _synchronised(child, peers, where))
+
+
+def _has_statistics(layer: nn.Module) -> bool:
+    """Whether what it makes of an image depends on the others of its batch."""
+    tracked = [layer._buffers.get(name) for name in ("running_mean", "running_var")]
+    return isinstance(layer, _BatchNorm) or any(buffer is not None for buffer in tracked)
+
+
+def _synchronised(layer: Any, peers: Peers, name: str) -> "SynchronisedBatchNorm":
+    timm_norms = sys.modules.get("timm.layers.norm_act")  # there, if the layer is of timm
+    if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
+        return SynchronisedBatchNorm(layer, peers)
+    if timm_norms is not None and type(layer) is timm_norms.BatchNormAct2d:
+        return _SynchronisedBatchNormAct(layer, peers)
+    raise ConfigError(
+        f"placement: '{name}' is a {type(layer).__name__}, whose statistics processes cannot "
+        "share; only placement=objectives trains such a model"
+    )
 
 
 class SynchronisedBatchNorm(_BatchNorm):
@@ -77,6 +99,20 @@ class SynchronisedBatchNorm(_BatchNorm):
         unbiased = moments.variance * (moments.num_values / (moments.num_values - 1))
         self.running_mean.lerp_(moments.mean, momentum)
         self.running_var.lerp_(unbiased, momentum)
+
+
+class _SynchronisedBatchNormAct(SynchronisedBatchNorm):
+    """timm's batch norm, which is followed by a dropout and an activation of its own."""
+
+    def __init__(self, original: _BatchNorm, peers: Peers) -> None:
+        super().__init__(original, peers)
+        self.drop: Any = original.drop
+        self.act: Any = original.act
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The normalised values after the activation."""
+        output: Tensor = self.act(self.drop(super().forward(input)))
+        return output
 
 
 @dataclass(frozen=True, eq=False)

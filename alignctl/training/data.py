@@ -1,48 +1,109 @@
-"""The training images in memory, and the shared batches of views drawn from them."""
+"""The training images, and the shared batches of views drawn from them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alignctl.augmentations import make_views
+from alignctl.augmentations import make_views, to_device
 from alignctl.config import StudyConfig
-from alignctl.datasets import load_images
+from alignctl.datasets import EncodedImageSet, ImageSet, open_images
 from alignctl.errors import ConfigError
 from alignctl.objectives import ALONE, Peers, ViewBatch
 from alignctl.training.batches import draw_batches
+from alignctl.training.streaming import StreamedImages
+
+
+class TrainingImages(Protocol):
+    """Where the views of the training images come from."""
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of a view."""
+
+    def views(
+        self, batches: NDArray[np.int64], *, epoch: int, received: Callable[[], None]
+    ) -> Generator[Tensor, None, None]:
+        """The views of each batch on the device, (V, B, 3, H, W) float32, in order.
+
+        batches: (num_batches, B) positions among the training images. received: called whenever
+        some images have come. A view depends on (image, seed, epoch, id, view, config) alone.
+        """
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingData:
-    """All training images, as uint8 on the device, and how they are batched."""
+class ImagesInMemory:
+    """All training images, as uint8 on the device."""
 
     study: StudyConfig
     images: Tensor
     """(N, H, W, 3) uint8 on the device."""
+    ids: NDArray[np.int64]
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of a view."""
+        return self.images.shape[1], self.images.shape[2]
+
+    def views(
+        self, batches: NDArray[np.int64], *, epoch: int, received: Callable[[], None]
+    ) -> Generator[Tensor, None, None]:
+        """The views of each batch."""
+        for batch in batches:
+            yield make_views(
+                self.images[to_device(batch, self.images.device)],
+                self.ids[batch],
+                config=self.study.augmentation,
+                seed=self.study.seed,
+                epoch=epoch,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """The images that a study is trained on, and how they are batched."""
+
+    study: StudyConfig
+    images: TrainingImages
+    device: torch.device
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     num_classes: int
     digest: str
-    """SHA-256 of images, labels and ids."""
+    """SHA-256 of images, labels and ids. Of images that are not in memory: of labels, ids and the
+    names of classes alone, for their pixels are proven by the digest of each epoch's batches."""
 
     @property
     def steps_per_epoch(self) -> int:
         """Complete batches in one epoch."""
         return len(self.ids) // self.study.training.batch_size
 
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of a view."""
+        return self.images.image_shape
+
     def batches(
-        self, epoch: int, *, first_step: int = 0, peers: Peers = ALONE
-    ) -> Iterator[ViewBatch]:
+        self,
+        epoch: int,
+        *,
+        first_step: int = 0,
+        peers: Peers = ALONE,
+        received: Callable[[], None] = lambda: None,
+    ) -> Generator[ViewBatch, None, None]:
         """The batches of one epoch (from 0), the same in every process of the study.
 
         first_step: how many of them to pass over, at no cost. With peers: this process's share.
+        received: called whenever some images have been decoded. Images that are not in memory are
+        decoded ahead until the generator is closed.
         """
-        training, device = self.study.training, self.images.device
+        training = self.study.training
         positions = draw_batches(
             self.labels,
             self.ids,
@@ -52,38 +113,46 @@ class TrainingData:
             epoch=epoch,
         )
         shares = positions.reshape(len(positions), peers.size, -1)[first_step:, peers.rank]
-        for batch in shares:
-            ids = self.ids[batch]
-            yield ViewBatch(
-                images=make_views(
-                    self.images[torch.from_numpy(batch).to(device, non_blocking=True)],
-                    ids,
-                    config=self.study.augmentation,
-                    seed=self.study.seed,
-                    epoch=epoch,
-                ),
-                labels=torch.from_numpy(self.labels[batch]).to(device, non_blocking=True),
-                ids=torch.from_numpy(ids).to(device, non_blocking=True),
-                peers=peers,
-            )
+        with closing(self.images.views(shares, epoch=epoch, received=received)) as views:
+            for batch, images in zip(shares, views, strict=True):
+                yield ViewBatch(
+                    images=images,
+                    labels=to_device(self.labels[batch], self.device),
+                    ids=to_device(self.ids[batch], self.device),
+                    peers=peers,
+                )
 
 
 def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData:
-    """The train split in memory; ConfigError where it does not fill one batch."""
-    found = load_images(study.dataset, "train")
+    """The train split, in memory or not; ConfigError where it does not fill one batch."""
+    found = open_images(study.dataset, "train")
     if len(found.ids) < study.training.batch_size:
         raise ConfigError(
             f"training.batch_size: {study.training.batch_size} images, "
             f"but the train split has only {len(found.ids)}"
         )
-    total = hashlib.sha256()
-    for array in (found.images, found.labels, found.ids):
-        total.update(np.ascontiguousarray(array).data)
+    images: TrainingImages
+    if isinstance(found, ImageSet):
+        images = ImagesInMemory(study, torch.from_numpy(found.images).to(device), found.ids)
+    else:
+        images = StreamedImages(study, found, device)
     return TrainingData(
         study=study,
-        images=torch.from_numpy(found.images).to(device),
+        images=images,
+        device=device,
         labels=found.labels,
         ids=found.ids,
         num_classes=len(found.class_names),
-        digest=total.hexdigest(),
+        digest=_digest(found),
     )
+
+
+def _digest(found: ImageSet | EncodedImageSet) -> str:
+    total = hashlib.sha256()
+    if isinstance(found, ImageSet):
+        total.update(np.ascontiguousarray(found.images).data)
+    for array in (found.labels, found.ids):
+        total.update(np.ascontiguousarray(array).data)
+    if isinstance(found, EncodedImageSet):
+        total.update("\0".join(found.class_names).encode())
+    return total.hexdigest()

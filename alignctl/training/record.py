@@ -12,7 +12,7 @@ from alignctl.errors import CheckpointError, TrainingError
 from alignctl.objectives import ALONE, Peers
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import remove_leftovers
-from alignctl.runs.checkpoints import digest, save_weights
+from alignctl.runs.checkpoints import digest, file_digest, save_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.manifest import git_commit, machine, now, package_versions
 from alignctl.runs.states import (
@@ -85,8 +85,14 @@ def open_run(session: Session) -> Manifest:
         num_classes=data.num_classes,
         training_data=data.digest,
         initial_weights={name: weights[name] for name in study.objective_names},
+        encoder_weights=_digest_of(study.encoder.weights),
     )
     manifest = Manifest.read(run.manifest_file) if run.exists else fresh
+    if manifest.encoder_weights != fresh.encoder_weights:
+        raise TrainingError(
+            f"{run.manifest_file}: the run began from another file of encoder weights than "
+            f"{study.encoder.weights} is now; start a new run"
+        )
     if manifest.initial_weights != fresh.initial_weights:
         raise TrainingError(
             f"{run.manifest_file}: the run began from other initial weights "
@@ -103,6 +109,10 @@ def open_run(session: Session) -> Manifest:
         manifest.write(run.manifest_file)
     context.wait()
     return manifest
+
+
+def _digest_of(path: Path | None) -> str | None:
+    return None if path is None else file_digest(path)
 
 
 def restore(session: Session, manifest: Manifest) -> Progress:
@@ -172,7 +182,7 @@ def _changed_since(session: Session, manifest: Manifest) -> list[str]:
     return [
         f"{name} ({before} then, {current} now)"
         for name, (before, current) in pairs.items()
-        if current is not None and before != current
+        if None not in (before, current) and before != current
     ]
 
 

@@ -15,6 +15,7 @@ from alignctl.runs.checkpoints import digest, file_digest, load_weights
 from alignctl.runs.comparison import Check, CheckResult, shortened
 from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.manifest import package_versions
+from alignctl.training.adopted import check_adopted
 from alignctl.training.data import TrainingData, load_training_data
 from alignctl.training.fingerprint import epoch_digest, fingerprint
 
@@ -54,7 +55,11 @@ def verify(context: WorkerContext, job: VerificationJob) -> list[tuple[Check, ..
 
 
 def _checks_of(run: RunDirectory, *, epoch: int | None, device: torch.device) -> Iterator[Check]:
-    study, manifest = run.config, Manifest.read(run.manifest_file)
+    manifest = Manifest.read(run.manifest_file)
+    if run.original is not None:
+        yield from check_adopted(run.original, manifest)
+        return
+    study = run.config
     yield check_initial_weights(study, manifest)
     yield check_checkpoints(run, manifest)
     if not manifest.used_a_gpu:
@@ -80,7 +85,11 @@ def check_initial_weights(study: StudyConfig, manifest: Manifest) -> Check:
         )
         return Check(name, "differs", f"the objectives did not begin as one: {listed}")
     (recorded_digest,) = starts
-    here = digest(build_network(study).state_dict())
+    try:
+        here = _initial_weights(study, manifest)
+    except (ConfigError, CheckpointError) as error:
+        began = f"{', '.join(recorded)} began from {shortened(recorded_digest)}"
+        return Check(name, "not checked", f"{began}, which cannot be made again: {error}")
     if here != recorded_digest:
         finding = (
             f"config and seed give {shortened(here)} here, the manifest says "
@@ -89,6 +98,15 @@ def check_initial_weights(study: StudyConfig, manifest: Manifest) -> Check:
         return Check(name, "differs", finding)
     finding = f"{', '.join(recorded)} began from {shortened(here)}, which config and seed give"
     return Check(name, "ok", finding)
+
+
+def _initial_weights(study: StudyConfig, manifest: Manifest) -> str:
+    """The digest of what config and seed give here; ConfigError where a file they need changed."""
+    network = build_network(study)
+    path, recorded = study.encoder.weights, manifest.encoder_weights
+    if path is not None and recorded is not None and file_digest(path) != recorded:
+        raise ConfigError(f"encoder.weights: {path}: is not the file that it was then")
+    return digest(network.state_dict())
 
 
 def check_checkpoints(run: RunDirectory, manifest: Manifest) -> Check:
@@ -133,12 +151,12 @@ def check_batches(
     name = f"batches and views of epoch {epoch}"
     try:
         data = load_training_data(_without_download(study), device)
+        other_data = _other_data(data, manifest)
+        if other_data:
+            return Check(name, "differs", other_data)
+        here = epoch_digest([fingerprint(batch) for batch in data.batches(epoch - 1)])
     except (ConfigError, DataError) as error:
         return Check(name, "not checked", str(error))
-    other_data = _other_data(data, manifest)
-    if other_data:
-        return Check(name, "differs", other_data)
-    here = epoch_digest([fingerprint(batch) for batch in data.batches(epoch - 1)])
     if here != manifest.batches[epoch]:
         finding = (
             f"drawn again they have the digest {shortened(here)}, the manifest says "
@@ -204,7 +222,7 @@ def _other_versions(manifest: Manifest) -> str:
     here = package_versions()
     changed = [
         f"{name} {version} ({here[name]} here)"
-        for name in ("alignctl", "torch", "torchvision", "numpy")
+        for name in ("alignctl", "torch", "torchvision", "numpy", "pillow", "timm")
         if (version := manifest.versions.get(name, here[name])) != here[name]
     ]
     return f"; the run was made with {', '.join(changed)}" if changed else ""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from alignctl.config import StudyConfig
+from alignctl.config.datasets import HubConfig
 from alignctl.config.placement import grid
+from alignctl.encoders import check_image_size
 from alignctl.engine.collectives import make_mesh
 from alignctl.engine.context import WorkerContext
 from alignctl.runs import Manifest, RunDirectory
@@ -73,10 +76,11 @@ def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
 def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
     study = job.study
     if context.device.type == "cuda":
-        _ask_for_repeatable_kernels()
+        ask_for_repeatable_kernels(study)
     shape = grid(study, context.world_size)
     mesh = make_mesh(context.device.type, shape.num_groups, shape.num_shares)
     data = _load_in_turn(context, study)
+    check_image_size(study.encoder, *data.image_shape)
     members = [
         build_member(study, config, num_classes=data.num_classes, device=context.device, mesh=mesh)
         for config in study.objectives[mesh.objective_index :: mesh.num_objective_groups]
@@ -84,21 +88,25 @@ def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
     return Session(context, RunDirectory(job.run), study, data, members, mesh.peers)
 
 
-def _ask_for_repeatable_kernels() -> None:
+def ask_for_repeatable_kernels(study: StudyConfig) -> None:
     """Of a GPU: without being asked, some add in another order every time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
     torch.backends.cudnn.benchmark = False  # which would choose by the clock
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Attention promises repeatable gradients only where others raise; an encoder of timm may
+    # have operations that are never repeatable, and would not train at all.
+    warn_only = study.encoder.name != "vit"
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
-    """Only the first process downloads; the others wait and find the files."""
-    downloads = getattr(study.dataset, "download", False)
-    if downloads and not context.is_first:
+    """Only the first process downloads or converts; the others wait and find the files."""
+    config = study.dataset
+    writes = isinstance(config, HubConfig) or getattr(config, "download", False)
+    if writes and not context.is_first:
         context.wait()
     data = load_training_data(study, context.device)
-    if downloads and context.is_first:
+    if writes and context.is_first:
         context.wait()
     return data
 
@@ -128,19 +136,21 @@ def _train_steps(session: Session, *, epoch: int, first_step: int) -> EpochPart:
     fingerprints: list[Tensor] = []
     reported = time.perf_counter()
     started = reported
-    batches = data.batches(epoch, first_step=first_step, peers=session.peers)
-    for step in range(first_step, data.steps_per_epoch):
-        if context.stops_before(epoch * data.steps_per_epoch + step):
-            break
-        batch = next(batches)
-        rates.append(training.optimizer.learning_rate * _factor(data, epoch, step))
-        fingerprints.append(fingerprint(batch))
-        for member in session.members:
-            loss = member.step(batch, learning_rate=rates[-1], clip_norm=training.clip_norm)
-            losses[member.name].append(loss)
-        if time.perf_counter() - reported > _REPORT_EVERY_S:
-            reported = time.perf_counter()
-            context.report("step", epoch=epoch + 1, step=step + 1)
+    with closing(
+        data.batches(epoch, first_step=first_step, peers=session.peers, received=context.beat)
+    ) as batches:
+        for step in range(first_step, data.steps_per_epoch):
+            if context.stops_before(epoch * data.steps_per_epoch + step):
+                break
+            batch = next(batches)
+            rates.append(training.optimizer.learning_rate * _factor(data, epoch, step))
+            fingerprints.append(fingerprint(batch))
+            for member in session.members:
+                loss = member.step(batch, learning_rate=rates[-1], clip_norm=training.clip_norm)
+                losses[member.name].append(loss)
+            if time.perf_counter() - reported > _REPORT_EVERY_S:
+                reported = time.perf_counter()
+                context.report("step", epoch=epoch + 1, step=step + 1)
     return EpochPart(
         first_step=first_step,
         losses={name: _to_host(values, torch.float32) for name, values in losses.items()},

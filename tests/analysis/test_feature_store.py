@@ -32,13 +32,15 @@ class Store:
     def __init__(self, context, tmp_path):
         self.context = context
         self.folder = tmp_path / "features" / "test_h"
-        self.checkpoints = [tmp_path / name / "epoch_0001.safetensors" for name in ("cl", "ce")]
+        names = ("cl", "ce")
+        # A file's folder may have another name than the model.
+        self.checkpoints = {name: tmp_path / f"of_{name}" / "weights" for name in names}
         self.num_images = NUM_IMAGES
         self.parts = []
         self.fails_after = None
-        for path in self.checkpoints:
+        for name, path in self.checkpoints.items():
             path.parent.mkdir()
-            path.write_text(f"weights of {path.parent.name}")
+            path.write_text(f"weights of {name}")
 
     @property
     def spaces(self):
@@ -127,12 +129,12 @@ def test_kept_features_are_used_again(kept):
 
 
 def test_kept_features_of_some_of_the_models_are_used_again(kept):
-    kept.checkpoints.pop()
+    kept.checkpoints.popitem()
     assert not kept.was_computed()
 
 
 def spoil_checkpoint(store):
-    store.checkpoints[1].write_text("other weights")
+    store.checkpoints["ce"].write_text("other weights")
 
 
 def spoil_number_of_images(store):
@@ -188,12 +190,12 @@ def test_what_does_not_fit_or_is_damaged_is_computed_again(kept, spoil):
 
 
 def test_features_written_half_way_are_not_taken_for_whole_ones(kept):
-    original = kept.checkpoints[1].read_text()
+    original = kept.checkpoints["ce"].read_text()
     spoil_checkpoint(kept)
     kept.fails_after = 2
     with pytest.raises(OutOfMemoryError):
         kept.keep()
-    kept.checkpoints[1].write_text(original)  # what was kept was of these very weights
+    kept.checkpoints["ce"].write_text(original)  # what was kept was of these very weights
     kept.fails_after = None
     assert kept.was_computed()
 
@@ -233,10 +235,9 @@ def test_kept_features_outlive_an_error_of_a_later_use(kept):
 
 def test_kept_features_outlive_the_passing_ones_of_other_models(kept):
     before = kept.content()
-    other = kept.checkpoints[0].parent.with_name("scl") / "epoch_0001.safetensors"
-    other.parent.mkdir()
+    other = kept.checkpoints["cl"].with_name("other")
     other.write_text("weights of scl")
-    kept.checkpoints = [other]
+    kept.checkpoints = {"scl": other}
     assert kept.was_computed(keep=False)
     assert kept.content() == before
 
@@ -277,7 +278,7 @@ def test_a_full_disk_is_one_clear_error(empty):
 
 def test_two_processes_write_what_one_writes(empty, tmp_path):
     def jobs(folder):
-        checkpoints = tuple(empty.checkpoints)
+        checkpoints = dict(empty.checkpoints)
         sizes = ((23, 4), (1, 4), (2, 1))  # one process has no row where there is one
         return [StoreJob(tmp_path / folder / str(n), checkpoints, n, chunk) for n, chunk in sizes]
 

@@ -9,6 +9,7 @@ from alignctl.analysis.features import features
 from alignctl.augmentations import normalise
 from alignctl.encoders import build_network
 from alignctl.encoders.network import Representations
+from alignctl.errors import ConfigError
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def images():
 def test_features_are_what_each_network_makes_of_the_plain_images(
     networks, images, small_study, monkeypatch, representation
 ):
-    monkeypatch.setattr(module, "_IMAGES_PER_PASS", 4)  # so that the last pass is smaller
+    monkeypatch.setattr(module, "IMAGES_PER_PASS", 4)  # so that the last pass is smaller
     augmentation = small_study().augmentation
     found = features(networks, images, representation, augmentation)
     for network, matrix in zip(networks, found, strict=True):
@@ -75,7 +76,7 @@ def check_layers(networks, layers, images, augmentation):
 def test_a_layer_gives_its_output_averaged_over_positions(
     networks, images, small_study, monkeypatch
 ):
-    monkeypatch.setattr(module, "_IMAGES_PER_PASS", 4)
+    monkeypatch.setattr(module, "IMAGES_PER_PASS", 4)
     layers = [name for name in layers_of(networks[0]) if not is_changed_in_place(name)]
     assert {"encoder", "encoder.conv1", "encoder.layer3", "projector.0"} < set(layers)
     check_layers(networks, layers, images, small_study().augmentation)
@@ -126,13 +127,45 @@ def test_tokens_are_averaged(images, small_study):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.fixture
+def vit(make_study):
+    sizes = {"image_size": 8, "num_layers": 2, "num_heads": 3, "hidden_dim": 24, "mlp_dim": 48}
+    return build_network(make_study(encoder={"name": "vit", **sizes})).eval()
+
+
+def test_a_block_of_a_vision_transformer_gives_the_mean_of_its_tokens(vit, images, small_study):
+    augmentation = small_study().augmentation
+    layer = "encoder.encoder.layers.encoder_layer_1"
+    (found,) = features([vit], images, layer, augmentation)
+    seen = []
+    vit.get_submodule(layer).register_forward_hook(lambda *call: seen.append(call[-1].detach()))
+    vit(normalise(images, augmentation))
+    assert seen[0].shape == (11, 5, 24)
+    torch.testing.assert_close(found, seen[0].mean(dim=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("self_attention", "gives a tuple, not one tensor"),
+        ("self_attention.out_proj", "is computed inside another layer, and its output is not to"),
+    ],
+)
+def test_a_layer_without_an_output_of_its_own_is_refused(vit, images, small_study, part, words):
+    layer = f"encoder.encoder.layers.encoder_layer_0.{part}"
+    with pytest.raises(ConfigError) as error:
+        features([vit], images, layer, small_study().augmentation)
+    assert str(error.value).startswith(f"--representation: '{layer}' {words}")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_hooks_are_gone_afterwards(networks, images, small_study, monkeypatch, fails):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("out of memory")
 
     if fails:
-        monkeypatch.setattr(module, "_pooled", fail)
+        monkeypatch.setattr(module, "pooled", fail)
     ending = pytest.raises(RuntimeError) if fails else nullcontext()
     with ending:
         features(networks, images, "encoder.layer1", small_study().augmentation)

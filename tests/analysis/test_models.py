@@ -3,7 +3,7 @@ import shutil
 import pytest
 import torch
 
-from alignctl.analysis.models import common_epochs, load_network, refuse_unknown_layer
+from alignctl.analysis.models import load_network, refuse_unknown_layer
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.encoders import build_network
 from alignctl.errors import CheckpointError, ConfigError
@@ -52,21 +52,9 @@ def test_weights_that_do_not_fit_the_config_are_named(trained, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_common_epochs_are_those_that_all_objectives_have(trained, tmp_path):
-    run = RunDirectory(tmp_path)
-    for name, epochs in (("cl", [0, 1, 2]), ("ce", [10, 2, 1]), ("scl", [1, 10])):
-        for epoch in epochs:
-            checkpoint_file(run, name, epoch).parent.mkdir(parents=True, exist_ok=True)
-            checkpoint_file(run, name, epoch).touch()
-    assert common_epochs(run, ("cl", "ce")) == [1, 2]
-    assert common_epochs(run, ("ce",)) == [1, 2, 10]
-    assert common_epochs(run, ("cl", "ce", "scl")) == [1]
-    assert common_epochs(run, ("cl", "nscl")) == []
-
-
 @pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "projector.4"])
 def test_h_g_and_every_layer_are_representations(trained, name):
-    refuse_unknown_layer(trained, name)
+    refuse_unknown_layer(trained.config, name)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +69,7 @@ def test_h_g_and_every_layer_are_representations(trained, name):
 )
 def test_an_unknown_layer_names_the_nearest_one_and_what_there_is(trained, name, hint):
     with pytest.raises(ConfigError) as error:
-        refuse_unknown_layer(trained, name)
+        refuse_unknown_layer(trained.config, name)
     assert str(error.value).startswith(
         f"--representation: '{name}' is no layer{hint} (h, g, encoder, encoder.conv1, "
     )

@@ -90,6 +90,17 @@ def write_study(values):
 
 
 @pytest.fixture
+def write_original(original):
+    """A function of changed keys: the file of a config of the paper's code with those changes."""
+
+    def write(**changes: object) -> str:
+        Path("old.yaml").write_text(yaml.safe_dump({**original, **changes}, sort_keys=False))
+        return "old.yaml"
+
+    return write
+
+
+@pytest.fixture
 def make_sweep():
     """A function of a folder and a study: a sweep that has not begun."""
 

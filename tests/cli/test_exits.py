@@ -60,7 +60,7 @@ def test_verbose_shows_where_an_error_came_from(call):
     [(AlignctlError, 1), (LaunchError, 1), (ConfigError, 2), (PreemptedError, 75)],
 )
 def test_each_kind_of_error_has_its_exit_code(call, monkeypatch, error, code):
-    def fail(*_):
+    def fail(*_, **__):
         raise error("why")
 
     monkeypatch.setattr("alignctl.config.load.load_study", fail)
@@ -69,7 +69,7 @@ def test_each_kind_of_error_has_its_exit_code(call, monkeypatch, error, code):
 
 
 def test_an_interruption_is_exit_code_130(call, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("alignctl.config.load.load_study", interrupt)

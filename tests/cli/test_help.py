@@ -61,6 +61,7 @@ def test_the_commands_are_the_documented_ones():
         "config list",
         "config show",
         "config validate",
+        "config convert",
         "config schema",
     }
 
@@ -75,8 +76,9 @@ def test_python_dash_m_alignctl_is_the_same_program():
     assert done.stdout.strip() == __version__
 
 
-def test_help_config_and_dry_runs_import_no_torch(make_run):
+def test_help_config_and_dry_runs_import_no_torch(make_run, write_original):
     make_run(Path("runs/tiny"))
+    old = write_original()
     calls = [
         *([*words, "--help"] for words in commands()),
         ["--version"],
@@ -84,6 +86,8 @@ def test_help_config_and_dry_runs_import_no_torch(make_run):
         ["config", "show", "digits", "seed=3"],
         ["config", "validate", "digits"],
         ["config", "schema"],
+        ["config", "convert", old],
+        *([*words, "--config", old, "--dry-run"] for words in (TRAIN, SWEEP)),
         *([*words, "--dry-run"] for words in COMPUTING),
     ]
     code = """

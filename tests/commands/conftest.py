@@ -1,9 +1,13 @@
+import copy
+import shutil
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from alignctl.cli import main
+from alignctl.config.load import to_yaml
 
 NETWORK = ["encoder.width=0.0625", "projector.hidden_dim=16", "projector.output_dim=8"]
 TRAINING = ["training.batch_size=16", "training.schedule.warmup_epochs=0", "training.epochs=1"]
@@ -46,3 +50,37 @@ def call(monkeypatch, capsys, tmp_path, one_process):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("alignctl.engine.launch.launch", launch)
     return invoke
+
+
+@pytest.fixture(scope="session")
+def prepared(original_snapshots, small_study, tmp_path_factory):
+    """A folder of snapshots, and the networks that lie in it, by objective and epoch."""
+    folder = tmp_path_factory.mktemp("prepared") / "theirs"
+    return folder, original_snapshots(folder, "objectives=[cl, nscl, scl, ce]", wrapper="module.")
+
+
+@pytest.fixture
+def theirs(call, prepared, small_study):
+    """The study of study.yaml, beside the snapshots in theirs/."""
+    shutil.copytree(prepared[0], "theirs")
+    made = small_study("objectives=[cl, nscl, scl, ce]")
+    Path("study.yaml").write_text(to_yaml(made))
+    return made
+
+
+@pytest.fixture(scope="session")
+def features(prepared, small_study):
+    """A function of a split, an objective and an epoch: h of all images, in float64."""
+    import torch
+
+    from alignctl.augmentations import normalise
+    from alignctl.datasets import load_images
+
+    def compute(split, name, epoch):
+        study = small_study()
+        images = torch.from_numpy(load_images(study.dataset, split).images)
+        pixels = normalise(images, study.augmentation).double()
+        with torch.no_grad():
+            return copy.deepcopy(prepared[1][name, epoch].encoder).double()(pixels)
+
+    return compute

@@ -15,6 +15,7 @@ from alignctl.config.load import (
     to_yaml,
     validate_study,
 )
+from alignctl.config.original import translate
 from alignctl.errors import ConfigError
 
 
@@ -255,6 +256,9 @@ def test_the_first_difference_is_named_with_both_values(make_study):
     assert first_difference(ours, theirs) == "temperature is 0.5 here and 0.1 there"
     assert first_difference(make_study(seed=1), make_study(seed=2)) == "seed is 1 here and 2 there"
     assert first_difference(ours, make_study(seed=1)) is None
+    folder = {"name": "image_folder", "path": "/a"}
+    few, many = (make_study(dataset={**folder, "workers": number}) for number in (1, 16))
+    assert first_difference(few, many) is None, "nothing depends on who decodes"
 
 
 def test_keys_that_only_one_study_has_are_a_difference(make_study):
@@ -264,3 +268,114 @@ def test_keys_that_only_one_study_has_are_a_difference(make_study):
     ours = make_study(training={**training, "optimizer": sgd})
     theirs = make_study(training={**training, "optimizer": lars})
     assert first_difference(ours, theirs) == "training.optimizer.name is sgd here and lars there"
+
+
+@pytest.fixture
+def old_file(tmp_path, original):
+    """The path of a config of the paper's own code."""
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump(original, sort_keys=False))
+    return str(path)
+
+
+def test_a_config_of_the_original_code_is_translated_and_told_once(old_file):
+    told: list[str] = []
+    study = load_study(old_file, ["temperature=0.2"], notify=told.append)
+    assert (study.name, study.temperature) == ("simclr-cifar100", 0.2)
+    (notice,) = told
+    assert notice.startswith("old.yaml: a config of understanding-ssl-v2, translated\n")
+    assert load_study(old_file, ["temperature=0.2"]) == study
+
+
+def test_nothing_is_told_of_a_study_of_ours_or_one_that_is_refused(old_file):
+    told: list[str] = []
+    load_study("digits", notify=told.append)
+    with pytest.raises(ConfigError, match=r"^old\.yaml: temperature: "):
+        load_study(old_file, ["temperature=warm"], notify=told.append)
+    assert told == []
+
+
+def test_an_original_key_in_an_override_names_ours(old_file):
+    with pytest.raises(ConfigError) as error:
+        load_study(old_file, ["training.lr=0.1"])
+    assert refused(error).startswith("old.yaml: training.lr: unknown key; ")
+    assert "'training.optimizer.learning_rate'" in refused(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("cifar100", {}),
+        ("svhn", {}),
+        ("tiny_imagenet", {"image_size": 64}),
+        ("mini_imagenet", {"image_size": 224, "resize": 256, "in_memory": False}),
+        ("full_imagenet", {"image_size": 224, "resize": 256, "in_memory": False}),
+    ],
+)
+def test_a_translated_study_may_take_its_images_from_a_folder(tmp_path, original, name, kept):
+    original["dataset"]["name"] = name
+    original["training"]["augmentations_type"] = "imagenet"
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump(original))
+    views = load_study(str(path)).augmentation
+    study = load_study(str(path), ["dataset.path=there", "dataset.name=image_folder"])
+    assert study.dataset.model_dump(exclude_defaults=True) == {
+        "path": Path("there").absolute(),
+        **kept,
+    }
+    assert study.augmentation == views
+    assert (views.brightness, views.blur_probability) == (0.8, 0.1)
+
+
+PAPERS = {
+    "cifar10_resnet50": ("cifar10", "resnet50"),
+    "cifar10_vit": ("cifar10", "vit"),
+    "cifar100_resnet50": ("cifar100", "resnet50"),
+    "cifar100_vit": ("cifar100", "vit"),
+    "svhn_resnet50": ("svhn", "resnet50"),
+    "tiny_imagenet_resnet50": ("tiny_imagenet", "resnet50"),
+    "tiny_imagenet_vit": ("tiny_imagenet", "vit"),
+    "mini_imagenet_resnet50": ("mini_imagenet", "resnet50"),
+    "mini_imagenet_vit": ("mini_imagenet", "vit"),
+    "full_imagenet_resnet50": ("full_imagenet", "resnet50"),
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_studies_of_the_paper_have_its_values(name):
+    study = load_study(name)
+    dataset, encoder = PAPERS[name]
+    assert (study.dataset.name, study.encoder.name) == (dataset, encoder)
+    assert study.objective_names == ("cl", "nscl", "scl", "ce")
+    assert study.temperature == (0.5 if dataset == "cifar10" else 0.1)
+    assert study.projector.hidden_dim == 2048
+    assert study.projector.output_dim == (64 if dataset == "cifar10" else 128)
+    training = study.training
+    assert training.epochs == (301 if dataset == "full_imagenet" else 1201)
+    assert (training.batch_size, training.batches) == (1024, "stratified")
+    lars = training.optimizer
+    assert lars.name == "lars"
+    assert lars.learning_rate == pytest.approx(0.3 * 1024 / 256)
+    assert (lars.momentum, lars.weight_decay, lars.trust_coefficient) == (0.9, 1e-6, 1e-3)
+    assert lars.exclude_bias_and_norm is True
+    assert (training.schedule.warmup_epochs, training.schedule.unit) == (10, "epoch")
+    assert (training.clip_norm, training.precision) == (1.0, "bfloat16")
+    late = range(100, training.epochs, 100)
+    assert study.saved_epochs == (*range(0, 100, 10), *late, training.epochs)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_studies_of_the_paper_see_images_as_its_code_does(name, original):
+    """Beside the translation of a config of the same dataset and encoder."""
+    dataset, encoder = PAPERS[name]
+    original["dataset"]["name"] = dataset
+    original["training"]["augmentations_type"] = dataset
+    original["model"]["encoder_type"] = "vit_b" if encoder == "vit" else encoder
+    ours, its = load_study(name), validate_study(translate(original, "old").values, "old")
+    assert ours.augmentation == its.augmentation
+    assert ours.encoder == its.encoder
+    assert ours.dataset.model_copy(update={"download": True}) == its.dataset
+
+
+def test_every_ready_made_study_of_the_paper_is_listed_here():
+    assert {*PAPERS, "digits", "cifar100_resnet18_cpu"} == set(study_names())

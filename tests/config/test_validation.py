@@ -51,7 +51,7 @@ def test_unknown_key_names_the_nearest_one(values, path, value, expected):
     ("path", "value", "expected"),
     [
         ("dataset.name", "cifar", "dataset: 'cifar' is not allowed; did you mean 'cifar10'? ("),
-        ("encoder.name", "resnet", "encoder.name: 'resnet' is not allowed; did you mean 'resnet"),
+        ("encoder.name", "resnet", "encoder: 'resnet' is not allowed; did you mean 'resnet"),
         ("objectives", ["cl", "nsc"], "objectives[1]: 'nsc' is not allowed; did you mean 'nscl'?"),
         ("training.precision", "bf16", "training.precision: 'bf16' is not allowed"),
         ("training.optimizer.name", "adam", "training.optimizer: 'adam' is not allowed; did you"),
@@ -110,7 +110,7 @@ def test_wrong_type_says_what_is_allowed_and_what_was_given(values, path, value,
         ("dataset.images_per_class", "dataset.images_per_class: must be a whole number, got true"),
         ("training.precision", "training.precision: 'true' is not allowed"),
         ("name", "name: must be text, got true"),
-        ("encoder", "encoder: must be a mapping of keys, got true"),
+        ("encoder", "encoder: must be a mapping with the key 'name', got true"),
     ],
 )
 def test_a_boolean_is_neither_a_number_nor_a_word(values, path, expected):

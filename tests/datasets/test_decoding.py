@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision.transforms import functional, v2
 
 from alignctl.datasets import decoding
-from alignctl.datasets.decoding import decode_images
+from alignctl.datasets.decoding import crop_and_resize, decode_images, open_image
 from alignctl.errors import DataError
 
 
@@ -43,6 +43,32 @@ def test_resizing_matches_torchvision(height, width):
     expected = transform(image).permute(1, 2, 0)
     decoded = decode_images([("x", png(np.asarray(image)))], 1, image_size=16)
     assert torch.equal(torch.from_numpy(decoded[0]), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 31), (31, 50), (20, 33), (16, 40), (9, 7)])
+@pytest.mark.parametrize(("resize", "size"), [(16, 11), (20, 16), (33, 33)])
+def test_resizing_to_more_than_the_centre_matches_torchvision(height, width, resize, size):
+    image = Image.fromarray(noise(height, width))
+    transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(size), v2.PILToTensor()])
+    expected = transform(image).permute(1, 2, 0)
+    items = [("x", png(np.asarray(image)))]
+    decoded = decode_images(items, 1, image_size=size, resize=resize)
+    assert torch.equal(torch.from_numpy(decoded[0]), expected)
+
+
+@pytest.mark.parametrize("size", [8, 24])
+@pytest.mark.parametrize("box", [(0, 0, 50, 31), (7, 3, 20, 11), (49, 30, 1, 1), (0, 5, 50, 4)])
+def test_a_resized_crop_matches_torchvision_up_to_its_edges(box, size):
+    image = Image.fromarray(noise(50, 31))
+    expected = np.asarray(functional.resized_crop(image, *box, [size, size]))
+    found = crop_and_resize(image, np.array(box), size)
+    assert np.array_equal(np.asarray(found), expected)
+
+
+def test_an_open_image_is_whole_and_in_rgb():
+    gray = noise(13, 22)[:, :, 0]
+    image = open_image(("x", png(gray)))
+    assert np.array_equal(np.asarray(image), np.stack([gray] * 3, axis=2))
 
 
 def test_the_first_image_of_another_size_is_named():

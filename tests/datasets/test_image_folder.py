@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from PIL import Image
 
 from alignctl.config.datasets import ImageFolderConfig
 from alignctl.datasets import load_images
+from alignctl.datasets.image_folder import image_folder_source
 from alignctl.errors import ConfigError, DataError
 
 
@@ -71,6 +73,55 @@ def test_images_of_many_sizes_need_an_image_size(root):
     sized = load_images(ImageFolderConfig(path=root, image_size=4), "train")
     assert sized.images.shape == (5, 4, 4, 3)
     assert np.array_equal(sized.images[:, 2, 2, 0], [4, 3, 2, 1, 5])
+
+
+def test_the_centre_can_be_cut_from_a_larger_resolution(root):
+    pixels = np.random.default_rng(0).integers(256, size=(20, 30, 3), dtype=np.uint8)
+    for path in (root / "train").rglob("*.[PpBb]*"):
+        Image.fromarray(pixels).save(path)
+    centre = load_images(ImageFolderConfig(path=root, image_size=8, resize=20), "train").images
+    assert np.array_equal(centre[0], pixels[6:14, 11:19])
+    assert not np.array_equal(
+        load_images(ImageFolderConfig(path=root, image_size=8), "train").images[0], centre[0]
+    )
+
+
+def test_files_and_folders_stand_in_the_order_of_their_paths_parts(root):
+    names = ["a/b/1.png", "a/b.png", "a-/2.png", "a-.png", "a.png", ".c/3.JPEG", "Z.png", "é.png"]
+    for name in names:
+        write(root / "train/ape" / name, 1, size=(3, 3))
+    (root / "train/ape/d.png").mkdir()
+    write(root / "train/ape/d.png/4.webp", 1)
+    (root / "train/ape/link").symlink_to(root / "train")  # is not entered: it might lead back
+    (root / "train/ape/e.png").symlink_to(root / "train/ape/a.png")
+    source = image_folder_source(ImageFolderConfig(path=root, classes=("ape", "cat")), "train")
+    ids = np.flatnonzero(source.labels == 0)
+    expected = sorted(
+        root / "train/ape" / name for name in [*names, "d.png/4.webp", "e.png"]
+    )  # as sorted(Path) does
+    assert [path for _, path in source.encoded(ids)] == expected
+    assert [name for name, _ in source.encoded(ids)] == [str(path) for path in expected]
+
+
+def test_encoded_images_come_in_the_order_asked_for(root):
+    source = image_folder_source(ImageFolderConfig(path=root), "train")
+    paths = [path for _, path in source.encoded(np.array([3, 0, 3]))]
+    assert [str(path.relative_to(root)) for path in paths] == [
+        "train/dog/b.png", "train/cat/10.png", "train/dog/b.png",
+    ]  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_read_is_named(root, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(folder):
+        if str(folder).endswith("dog/a"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read everything
+    with pytest.raises(DataError, match=r"train/dog/a: cannot be read: Permission denied$"):
+        image_folder_source(ImageFolderConfig(path=root), "train")
 
 
 def test_a_corrupt_image_is_named(root):

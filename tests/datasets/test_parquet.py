@@ -133,6 +133,18 @@ def test_images_of_many_sizes_need_an_image_size(tmp_path):
     assert reds(tmp_path, image_size=2) == [1, 2, 3]
 
 
+def test_resize_is_the_shorter_side_before_the_crop(tmp_path):
+    """Of 8x4, white on the left: the middle at full resolution, not the middle of 4x2."""
+    image, file = Image.new("RGB", (8, 4), (255, 255, 255)), BytesIO()
+    image.paste((0, 0, 0), (4, 0, 8, 4))
+    image.save(file, "PNG")
+    write(tmp_path / "train-0.parquet", [0, 1], [file.getvalue()] * 2, names=["x", "y"])
+    images = load_images(ParquetConfig(path=tmp_path, image_size=2, resize=4), "train").images
+    assert images[0, :, :, 0].tolist() == [[255, 0], [255, 0]]
+    images = load_images(ParquetConfig(path=tmp_path, image_size=2), "train").images
+    assert images[0, :, :, 0].tolist() != [[255, 0], [255, 0]]
+
+
 @pytest.mark.parametrize(
     ("cell", "message"), [(b"x", "not a readable image"), (None, "holds no image bytes")]
 )

@@ -1,13 +1,21 @@
 import subprocess
 import sys
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import TypeAdapter
 
-from alignctl.config.datasets import DatasetConfig, DatasetSelection
+from alignctl.config.datasets import DatasetConfig, DatasetSelection, StreamableConfig
 from alignctl.datasets import DATASETS, load_images
-from alignctl.datasets.source import ImageSet, Source, select_images
+from alignctl.datasets.source import (
+    EncodedImageSet,
+    ImageSet,
+    Source,
+    select_encoded,
+    select_images,
+)
 from alignctl.errors import ConfigError
 
 LABELS = np.array([2, 0, 1, 1, 0, 2, 0, -1, 1, 0])
@@ -24,6 +32,40 @@ def select(split: str = "train", labels: np.ndarray = LABELS, **selection: objec
         ),
     )
     return select_images(source, DatasetSelection(**selection), split)
+
+
+def select_streamed(**selection: object) -> EncodedImageSet:
+    """Images of one pixel, whose bytes are known; the config says 16, 20 and three workers."""
+    file = BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    source = Source(
+        labels=LABELS,
+        class_names=NAMES,
+        read=lambda ids: pytest.fail("nothing is to be decoded"),
+        encoded=lambda ids: ((f"image {index}", file.getvalue()) for index in ids),
+    )
+    config = StreamableConfig(in_memory=False, image_size=16, resize=20, workers=3, **selection)
+    return select_encoded(source, config, "train")
+
+
+@pytest.mark.parametrize(
+    "selection", [{}, {"classes": ("emu", 1)}, {"images_per_class": 2}, {"classes": 2}], ids=str
+)
+def test_the_same_images_are_chosen_whether_they_are_in_memory_or_not(selection):
+    chosen, expected = select_streamed(**selection), select(**selection)
+    assert chosen.ids.tolist() == expected.ids.tolist()
+    assert chosen.labels.tolist() == expected.labels.tolist()
+    assert chosen.class_names == expected.class_names
+    assert (chosen.image_size, chosen.resize, chosen.workers) == (16, 20, 3)
+    assert (chosen.image_shape, expected.image_shape) == ((16, 16), (2, 2))
+    assert [name for name, _ in chosen.encoded(chosen.ids[::-1])] == [
+        f"image {index}" for index in expected.ids[::-1]
+    ]
+
+
+def test_a_choice_that_cannot_be_met_is_refused_where_images_are_not_in_memory():
+    with pytest.raises(ConfigError, match="3 is more than the 2 training images of 'emu'"):
+        select_streamed(images_per_class=3)
 
 
 def test_without_a_choice_every_labelled_image_is_used():

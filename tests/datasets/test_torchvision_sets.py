@@ -4,7 +4,6 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-import scipy.io
 import torchvision.datasets
 
 from alignctl.config.datasets import TorchvisionConfig
@@ -20,9 +19,8 @@ NAMES = [f"class {index}" for index in range(10)]
 @pytest.fixture
 def unchecked(monkeypatch):
     """Files are taken as they are: only the real ones have the right checksums."""
-    for module in ("cifar", "svhn"):
-        exists = lambda path, md5=None: Path(path).is_file()  # noqa: E731
-        monkeypatch.setattr(f"torchvision.datasets.{module}.check_integrity", exists)
+    exists = lambda path, md5=None: Path(path).is_file()  # noqa: E731
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", exists)
 
 
 def write_cifar(root: Path, name: str) -> None:
@@ -35,13 +33,6 @@ def write_cifar(root: Path, name: str) -> None:
     for file, _ in kind.train_list + kind.test_list:
         (folder / file).write_bytes(pickle.dumps({"data": rows, key: LABELS.tolist()}))
     (folder / kind.meta["filename"]).write_bytes(pickle.dumps({kind.meta["key"]: NAMES}))
-
-
-def write_svhn(root: Path) -> None:
-    digits = np.where(LABELS == 0, 10, LABELS)[:, None]  # the files call the digit 0 "10"
-    for split in ("train", "test"):
-        content = {"X": IMAGES.transpose(1, 2, 3, 0), "y": digits}
-        scipy.io.savemat(root / f"{split}_32x32.mat", content)
 
 
 def write_fashion_mnist(root: Path) -> None:
@@ -68,15 +59,6 @@ def test_cifar_is_read_from_its_files(tmp_path, unchecked, name, num_train_files
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_svhn_is_read_from_its_files(tmp_path, unchecked, split):
-    write_svhn(tmp_path)
-    chosen = load_images(TorchvisionConfig(name="svhn", path=tmp_path), split)
-    assert np.array_equal(chosen.images, IMAGES)
-    assert np.array_equal(chosen.labels, LABELS)
-    assert chosen.class_names == tuple("0123456789")
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
 def test_fashion_mnist_is_read_from_its_files_as_grey(tmp_path, split):
     write_fashion_mnist(tmp_path)
     chosen = load_images(TorchvisionConfig(name="fashion_mnist", path=tmp_path), split)
@@ -98,7 +80,7 @@ def test_a_choice_of_classes_and_images(tmp_path, unchecked):
     assert np.array_equal(chosen.images, IMAGES[[1, 3, 11, 13]])
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
 def test_missing_files_say_how_to_get_them(tmp_path, name):
     with pytest.raises(ConfigError, match=rf"^dataset.path: no complete {name} .*") as error:
         load_images(TorchvisionConfig(name=name, path=tmp_path), "train")

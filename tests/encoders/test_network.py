@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from alignctl.encoders import build_network
+from alignctl.config.models import ResNetConfig, ViTConfig
+from alignctl.encoders import build_network, check_image_size, empty_network
+from alignctl.errors import ConfigError
 from alignctl.runs.checkpoints import digest
 
 SMALL = {
@@ -73,3 +75,26 @@ def test_building_leaves_the_global_generator_alone(small_study):
     torch.manual_seed(3)
     build_network(small_study())
     torch.testing.assert_close(torch.rand(4), expected, rtol=0, atol=0)
+
+
+VIT = {"name": "vit", "image_size": 8, "num_layers": 1, "num_heads": 3, "hidden_dim": 24}
+
+
+@pytest.mark.parametrize("encoder", [SMALL["encoder"], VIT])
+def test_an_empty_network_takes_weights_and_needs_no_file_of_them(small_study, encoder):
+    original = build_network(small_study(encoder=encoder)).eval()
+    empty = empty_network(small_study(encoder={**encoder, "weights": "/nowhere.pth"}))
+    assert all(tensor.is_meta for tensor in empty.state_dict().values())
+    empty.load_state_dict(original.state_dict(), assign=True)
+    torch.testing.assert_close(empty.eval()(images()).g, original(images()).g)
+
+
+def test_an_encoder_of_one_size_says_which():
+    config = ViTConfig(name="vit")
+    check_image_size(config, 32, 32)
+    for height, width in ((8, 8), (32, 64), (64, 32)):
+        with pytest.raises(ConfigError) as error:
+            check_image_size(config, height, width)
+        message = f"encoder.image_size: 32, but the images are {height}x{width}"
+        assert str(error.value) == message
+    check_image_size(ResNetConfig(name="resnet18"), 8, 24)

@@ -5,8 +5,8 @@ import torchvision
 from alignctl.config.models import ResNetConfig
 from alignctl.encoders.resnet import ResNet
 
-NAMES = ("resnet18", "resnet34", "resnet50")
-FEATURE_DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048}
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101")
+FEATURE_DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
 
 
 def resnet(name="resnet18", **options):

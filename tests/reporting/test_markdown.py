@@ -137,13 +137,33 @@ def test_a_run_without_cka_and_rsa_can_be_reported(tmp_path, make_source, tables
     assert written.report.is_file()
 
 
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        (
+            {"name": "vit", "image_size": 8},
+            "vit, image_size 8, patch_size 4, num_layers 12, num_heads 12, hidden_dim 384, "
+            "mlp_dim 1536",
+        ),
+        (
+            {"name": "timm", "model": "test_vit", "weights": "/vit.pth"},
+            "timm, weights /vit.pth, model test_vit",
+        ),
+    ],
+)
+def test_every_encoder_is_told_with_its_settings(tmp_path, make_source, make_study, encoder, words):
+    source = make_source(tmp_path / "tiny", study=make_study(encoder=encoder))
+    text = write_report([source], tmp_path).report.read_text()
+    assert {row[0]: row[1] for row in tables_in(text)[-1]}["encoder"] == words
+
+
 def test_what_was_run_is_told_from_study_and_manifest(tmp_path, make_source):
     source = make_source(tmp_path / "tiny", git_commit="abc123")
     text = write_report([source], tmp_path).report.read_text()
     rows = {row[0]: row[1] for row in tables_in(text)[-1]}
     assert rows["objectives"] == "cl, nscl, scl, ce"
     assert rows["dataset"] == "digits"
-    assert rows["encoder"] == "resnet18, width 0.25"
+    assert rows["encoder"] == "resnet18, width 0.25, stem small_image"
     assert rows["temperature"] == "0.5"
     assert rows["training"] == "10 epochs, batch 64, float32"
     assert rows["optimiser"] == "sgd, learning rate 0.1"

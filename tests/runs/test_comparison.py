@@ -67,8 +67,11 @@ def test_what_may_differ_is_told_and_changes_no_verdict(record, make_study):
     )
 
 
-def test_where_the_images_lie_is_no_difference(record):
-    ours, theirs = ({"dataset": {"name": "cifar10", "path": path}} for path in ("/a", "/b"))
+def test_where_the_images_lie_and_who_decodes_them_is_no_difference(record):
+    ours, theirs = (
+        {"dataset": {"name": "image_folder", "path": path, "workers": workers}}
+        for path, workers in (("/a", 1), ("/b", 16))
+    )
     found = compare_runs(record(ours), record(theirs))
     assert set(results(found).values()) == {"ok"}
     assert found.differs_in == ()
@@ -104,3 +107,19 @@ def test_the_first_epoch_that_differs_is_named(record):
     assert results(found)["batches and views"] == "differs"
     assert found.checks[2].finding == "epoch 3 is the first that differs; 3 of 5 epochs agree"
     assert found.conclusion == "same initial weights, other batches and views in 2 of 5 epochs"
+
+
+def test_of_an_adopted_run_no_more_is_said_than_is_known(record):
+    unknown = {"status": "adopted", "batches": {}, "seed": None, "num_train_images": None,
+               "num_classes": None}  # fmt: skip
+    found = compare_runs(record(), record(**unknown))
+    assert results(found) == {
+        "settings": "not checked", "initial weights": "ok", "batches and views": "not checked",
+    }  # fmt: skip
+    found = compare_runs(record({"seed": 1}, **unknown, initial_weights={}), record(**unknown))
+    assert results(found) == {
+        "settings": "differs", "initial weights": "not checked", "batches and views": "not checked",
+    }  # fmt: skip
+    assert found.conclusion == (
+        "unknown initial weights, batches and views that nobody can compare (seed 1 / 0)"
+    )

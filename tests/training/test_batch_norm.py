@@ -15,9 +15,12 @@ sys.path.insert(0, str(Path(__file__).parent / "workers"))
 
 import batch_norm_workers as workers
 
+from alignctl.config.models import TimmConfig
 from alignctl.encoders import build_network
+from alignctl.encoders.timm_models import build_timm_model
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
+from alignctl.errors import ConfigError
 from alignctl.objectives import ALONE, OBJECTIVES
 from alignctl.training.batch_norm import (
     SynchronisedBatchNorm,
@@ -194,6 +197,65 @@ def test_the_variance_of_values_far_from_zero_is_kept():
     expected = torch.var(moved.double(), dim=0, correction=0)
     variance = moments_over_peers(moved, Twins()).variance
     torch.testing.assert_close(variance.double(), expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_models_of_timm_see_the_batch_of_all_peers(name):
+    def network():
+        torch.manual_seed(0)
+        return build_timm_model(TimmConfig(name="timm", model=name)).double().train()
+
+    def run(module, images):
+        output = module(images)
+        output.square().sum().backward()
+        return output, [p.grad for p in module.parameters()], list(module.buffers())
+
+    share = workers.uneven((8, 3, 32, 32), 0)
+    ours, plain = network(), network()
+    kinds = {type(part).__name__ for part in plain.modules() if hasattr(part, "running_var")}
+    assert name == "test_resnet" or kinds == {"BatchNormAct2d"}
+    names = list(plain.state_dict())
+    synchronise_batch_norm(ours, Twins())
+    assert list(ours.state_dict()) == names
+    output, gradients, buffers = run(ours, share)
+    of_both, expected, statistics = run(plain, torch.cat([share, share]))
+    assert relative_error(output.detach(), of_both[:8].detach()) < 1e-10
+    assert relative_error(flat(gradients), flat(expected) / 2) < 1e-8
+    assert relative_error(flat(buffers), flat(statistics)) < 1e-10
+    assert relative_error(ours.eval()(share).detach(), plain.eval()(share).detach()) < 1e-10
+
+
+class OtherNorm(nn.BatchNorm2d):
+    """Does something of its own, such as an activation."""
+
+
+@pytest.mark.parametrize(
+    "layer", [OtherNorm(3), nn.SyncBatchNorm(3), nn.InstanceNorm2d(3, track_running_stats=True)]
+)
+def test_layers_whose_statistics_cannot_be_shared_are_refused(layer):
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
+    with pytest.raises(ConfigError) as error:
+        synchronise_batch_norm(network, Twins())
+    assert str(error.value) == (
+        f"placement: '0.1' is a {type(layer).__name__}, whose statistics processes cannot share; "
+        "only placement=objectives trains such a model"
+    )
+    synchronise_batch_norm(network, ALONE)
+    assert network[0][1] is layer
+
+
+def test_norms_of_single_images_stay_as_they_are():
+    layers = [nn.LayerNorm(3), nn.GroupNorm(1, 3), nn.InstanceNorm2d(3)]
+    network = nn.Sequential(*layers)
+    synchronise_batch_norm(network, Twins())
+    assert all(ours is layer for ours, layer in zip(network, layers, strict=True))
+
+
+def test_a_norm_with_two_names_is_replaced_under_both():
+    network = nn.Sequential(nn.BatchNorm1d(3))
+    network.again = network[0]
+    synchronise_batch_norm(network, Twins())
+    assert type(network[0]) is type(network.again) is SynchronisedBatchNorm
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])

@@ -21,8 +21,8 @@ def same(a, b):
 def test_the_train_split_is_held_as_it_was_decoded(small_study):
     study = small_study()
     data, found = load_training_data(study, CPU), load_images(study.dataset, "train")
-    assert data.images.dtype == torch.uint8
-    np.testing.assert_array_equal(data.images.numpy(), found.images)
+    assert data.images.images.dtype == torch.uint8
+    np.testing.assert_array_equal(data.images.images.numpy(), found.images)
     np.testing.assert_array_equal(data.labels, found.labels)
     np.testing.assert_array_equal(data.ids, found.ids)
     assert (data.num_classes, data.steps_per_epoch) == (3, 3)

@@ -18,7 +18,7 @@ class StoreJob:
     """Features to keep: so many images, a few at a time, each file in its folder."""
 
     folder: Path
-    checkpoints: tuple[Path, ...]
+    checkpoints: dict[str, Path]
     num_images: int
     chunk: int
 

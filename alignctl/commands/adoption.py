@@ -1,0 +1,336 @@
+"""Whose models a command measures: those of a run, or checkpoints of the original code.
+
+Checkpoints of the original stay where they are. The folder for tables becomes a run directory that
+points to them, an adopted run, and every later command takes it like any other run.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from alignctl.config import StudyConfig
+from alignctl.config.load import first_difference, load_study
+from alignctl.config.validation import unknown
+from alignctl.console import print_notice
+from alignctl.errors import ConfigError
+from alignctl.runs import RunDirectory
+from alignctl.runs.atomic import write_atomically
+from alignctl.runs.directory import find, saved_epochs
+from alignctl.runs.lock import run_lock
+from alignctl.runs.manifest import adopted
+from alignctl.runs.original import (
+    FOLDERS,
+    ITS_NAMES,
+    OriginalCheckpoints,
+    find_checkpoints,
+    write_pointer,
+)
+
+_NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose models will be measured; nothing is written before `adopt`."""
+
+    run: RunDirectory
+    """Which has the tables, and may only come to be."""
+    objectives: tuple[str, ...]
+    original: OriginalCheckpoints | None = None
+    """The checkpoints that an adopted run points to."""
+    study: StudyConfig | None = None
+    """What an adopted run is to have as its config; None where nobody has said."""
+    output: Path | None = None
+    """A folder for the CSV files of this command, beside those in the run."""
+
+    def saved(self, objective: str) -> list[int]:
+        """Epochs whose weights are there, ascending."""
+        if self.original is not None:
+            return self.original.epochs(objective)
+        return saved_epochs(self.run, objective)
+
+    @property
+    def config(self) -> StudyConfig:
+        """Its networks and images; ConfigError where an adopted run has not been told."""
+        return self.study or self.run.config
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return str(self.original.folder if self.original else self.run.path)
+
+    def summary(self) -> dict[str, str]:
+        """What a plan says of it."""
+        found = {"run": str(self.run.path)}
+        if self.original is not None:
+            found["checkpoints"] = str(self.original.folder)
+        return found
+
+
+def of_run(run: str | None, output: Path | None = None) -> Subject:
+    """A run given as a path or name, or the newest; ConfigError where there is none."""
+    directory = RunDirectory(find(run))
+    original = directory.original
+    folder = output or (directory.path if original else None)
+    return Subject(directory, directory.objective_names, original, output=_folder(folder))
+
+
+def subject_of(
+    words: Sequence[str],
+    *,
+    config: str | None,
+    checkpoints: Path | None,
+    output: Path | None,
+    needs_config: bool,
+) -> Subject:
+    """What the words and options of a command line are about; ConfigError where they do not fit.
+
+    words: a RUN, or `key=value` for the config. needs_config: whether tensors alone do not do.
+    """
+    if checkpoints is None:
+        if config is not None:
+            raise ConfigError("--config: goes with --checkpoints; a run has a config of its own")
+        if len(words) > 1:
+            raise ConfigError(f"'{words[1]}': one RUN at a time, and '{words[0]}' is one")
+        return of_run(words[0] if words else None, output)
+    if config is None and needs_config:
+        raise ConfigError(
+            "--checkpoints: needs --config, for the network and the images to compare it on"
+        )
+    if output is None:
+        raise ConfigError("--checkpoints: needs --output, the folder for tables")
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"RUN and --checkpoints: choose one ('{word}')")
+        if config is None:
+            raise ConfigError(f"'{word}': changes need --config")
+    study = None if config is None else load_study(config, words, notify=print_notice)
+    return _of_checkpoints(find_checkpoints(checkpoints), RunDirectory(output), study)
+
+
+def _of_checkpoints(
+    original: OriginalCheckpoints, run: RunDirectory, study: StudyConfig | None
+) -> Subject:
+    before = _adopted_before(run, original)
+    names = original.objectives
+    if before is not None:
+        assert before.original is not None
+        names += tuple(name for name in before.original.objectives if name not in names)
+        known = before.config if before.config_file.exists() else None
+        if study is not None and known is not None:
+            _refuse_other_config(run, study, known)
+        study = known or study
+    if study is not None:
+        study = _with_objectives(study, names)
+        names = study.objective_names
+    # a new RunDirectory, for it remembers what it has read
+    return Subject(
+        RunDirectory(run.path), names, replace(original, objectives=names), study, run.path
+    )
+
+
+def _adopted_before(run: RunDirectory, original: OriginalCheckpoints) -> RunDirectory | None:
+    """The run where it points to these checkpoints, None where it is still to come.
+
+    ConfigError where the folder holds something else, or is one of those that are only read.
+    """
+    folder, path = original.folder.resolve(), run.path.resolve()
+    if path == folder or folder in path.parents:
+        raise ConfigError(f"--output: {run.path} lies in {original.folder}, which is only read")
+    _folder(run.path)
+    if not run.exists:
+        if not run.is_free:
+            raise ConfigError(f"--output: {run.path} is not empty and holds no run; choose another")
+        return None
+    if run.original is None:
+        raise ConfigError(f"--output: {run.path} holds a run of its own; choose another")
+    if run.original.folder.resolve() != folder:
+        raise ConfigError(
+            f"--output: {run.path} is about other checkpoints "
+            f"({original.folder} here and {run.original.folder} there); choose another"
+        )
+    return run
+
+
+def _folder(path: Path | None) -> Path | None:
+    if path is not None and path.exists() and not path.is_dir():
+        raise ConfigError(f"--output: {path} is a file")
+    return path
+
+
+def _refuse_other_config(run: RunDirectory, study: StudyConfig, known: StudyConfig) -> None:
+    both = set(study.objective_names) & set(known.objective_names)
+    difference = first_difference(_restricted(study, both), _restricted(known, both))
+    if difference:
+        raise ConfigError(f"--output: {run.path} has another config ({difference}); choose another")
+
+
+def _restricted(study: StudyConfig, names: Iterable[str]) -> StudyConfig:
+    """With these objectives alone, in a fixed order: which there are is up to the checkpoints."""
+    chosen = sorted((each for each in study.objectives if each.name in names), key=lambda o: o.name)
+    return study.model_copy(update={"objectives": tuple(chosen)})
+
+
+def _with_objectives(study: StudyConfig, names: Sequence[str]) -> StudyConfig:
+    """The study with these objectives: its own in its order, then others with their defaults."""
+    values = study.model_dump()
+    own = [each for each in values["objectives"] if each["name"] in names]
+    others = [name for name in names if name not in study.objective_names]
+    return StudyConfig.model_validate({**values, "objectives": [*own, *others]})
+
+
+def adopt(subject: Subject, purpose: str) -> None:
+    """Make the run directory that points to the checkpoints, unless it is there as it should be.
+
+    purpose: the subcommand. Raises CheckpointError, with nothing written, where the first snapshot
+    of an objective cannot be read or does not fit the config.
+    """
+    before = RunDirectory(subject.run.path)
+    if subject.original is None or _is_adopted(before, subject):
+        return
+    initial_weights = _initial_weights(subject, subject.original)
+    run = subject.run
+    with run_lock(run.path, purpose):
+        if subject.study is not None:
+            run.write_config(subject.study)
+        write_pointer(run.pointer_file, subject.original)
+        name = subject.study.name if subject.study else run.path.resolve().name
+        adopted(name, initial_weights).write(run.manifest_file)
+
+
+def _is_adopted(run: RunDirectory, subject: Subject) -> bool:
+    if not run.exists or run.original != subject.original:
+        return False
+    return subject.study is None or (run.config_file.exists() and run.config == subject.study)
+
+
+def _initial_weights(subject: Subject, original: OriginalCheckpoints) -> dict[str, str]:
+    """Digests of encoder and projector at epoch 0, by objective, where they were saved."""
+    from alignctl.analysis.models import fitted_network, shared_weights
+    from alignctl.runs.checkpoints import digest
+    from alignctl.runs.snapshots import load_snapshot
+
+    found = {}
+    for name in subject.objectives:
+        first = min(original.epochs(name), default=None)
+        if first is None or (first > 0 and subject.study is None):
+            continue
+        path = original.file(name, first)
+        weights = shared_weights(load_snapshot(path))
+        if subject.study is not None:
+            fitted_network(subject.study, weights, path)
+        if first == 0:
+            found[name] = digest(weights)
+    return found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The models to compare with one of them."""
+
+    reference: str
+    objectives: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """Objectives of the original that are not there, though asked for or usual."""
+
+
+def there(subject: Subject) -> tuple[str, ...]:
+    """The objectives that can be compared; of an adopted run those that have weights."""
+    if subject.original is None:
+        return subject.objectives
+    return tuple(name for name in subject.objectives if subject.saved(name))
+
+
+def missing_of(subject: Subject) -> tuple[str, ...]:
+    """The original's objectives that an adopted run lacks."""
+    if subject.original is None:
+        return ()
+    return tuple(name for name in FOLDERS if name not in there(subject))
+
+
+def select(subject: Subject, *, reference: str, compare: Sequence[str]) -> Selection:
+    """The objectives asked for, or all others; ConfigError where none can be compared.
+
+    The reference among them is left out, and so is what an adopted run does not have.
+    """
+    missing = missing_of(subject)
+    if subject.original is not None:
+        reference, *compare = (ITS_NAMES.get(name, name) for name in (reference, *compare))
+        _refuse_missing_reference(subject.original, reference, there(subject))
+    possible = others(there(subject), reference, where=subject.where)
+    wanted = [name for name in dict.fromkeys(compare or possible) if name != reference]
+    for name in wanted or compare:
+        if name not in (*possible, *missing):
+            raise ConfigError(f"--compare: {unknown('comparable here', name, possible)}")
+    chosen = tuple(name for name in wanted if name in possible)
+    if not chosen:
+        listed = ", ".join(wanted)
+        raise ConfigError(f"--compare: no snapshots of {listed} in {subject.where}")
+    lacking = tuple(name for name in missing if not compare or name in wanted)
+    return Selection(reference, chosen, lacking)
+
+
+def _refuse_missing_reference(
+    original: OriginalCheckpoints, reference: str, names: Sequence[str]
+) -> None:
+    if reference in FOLDERS and reference not in names:
+        raise ConfigError(
+            f"{original.folder}: has no snapshots of {reference} (folder {FOLDERS[reference][0]}), "
+            f"which others are compared with; choose another --reference ({', '.join(names)})"
+        )
+
+
+def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, ...]:
+    """The objectives other than the reference; ConfigError where there is none to compare."""
+    if reference not in names:
+        raise ConfigError(f"--reference: {unknown('an objective of this run', reference, names)}")
+    found = tuple(name for name in names if name != reference)
+    if not found:
+        raise ConfigError(f"{where}: has one objective, '{reference}'; comparing takes two")
+    return found
+
+
+def absences(
+    subject: Subject,
+    names: Iterable[str],
+    *,
+    missing: Sequence[str],
+    epochs: Sequence[int] | None = None,
+) -> tuple[str, ...]:
+    """A line for objectives that an adopted run lacks, and one for epochs that some of them lack.
+
+    names: those that are compared. epochs: those that are asked for, None for all.
+    """
+    if subject.original is None:
+        return ()
+    folder, lines = subject.original.folder, []
+    if missing:
+        lines.append(f"{folder}: no snapshots of {', '.join(missing)}, whose cells stay empty")
+    saved = {name: set(subject.saved(name)) for name in dict.fromkeys(names)}
+    wanted = set().union(*saved.values()) if epochs is None else set(epochs)
+    gaps = {name: sorted(wanted - found) for name, found in saved.items() if wanted - found}
+    if gaps:
+        listed = "; ".join(f"{name} {_in_words(numbers)}" for name, numbers in gaps.items())
+        lines.append(f"{folder}: no snapshots at some epochs, whose cells stay empty ({listed})")
+    return tuple(lines)
+
+
+def _in_words(epochs: Sequence[int]) -> str:
+    listed = ", ".join(map(str, epochs[:_NAMED_AT_MOST]))
+    more = len(epochs) - _NAMED_AT_MOST
+    return f"{listed} and {more} more" if more > 0 else listed
+
+
+def copy_tables(files: Iterable[Path], folder: Path | None) -> None:
+    """Copies of files in a folder, where one is given, each replaced atomically."""
+    if folder is None:
+        return
+    for file in files:
+        content, copy = file.read_bytes(), folder / file.name
+        if not copy.is_file() or copy.read_bytes() != content:
+            write_atomically(copy, partial(_fill, content=content))
+
+
+def _fill(path: Path, *, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,74 @@
+"""What can be checked of a run that another program trained: its snapshots, not its batches."""
+
+from collections.abc import Iterator
+
+from alignctl.errors import CheckpointError
+from alignctl.runs import Manifest
+from alignctl.runs.checkpoints import digest
+from alignctl.runs.comparison import Check, shortened
+from alignctl.runs.original import OriginalCheckpoints
+from alignctl.runs.snapshots import damage, load_snapshot
+
+_OBJECTIVE_PREFIX = "objective."
+_NUM_NAMED = 3  # of several faulty files, so many are named
+
+
+def check_adopted(original: OriginalCheckpoints, manifest: Manifest) -> Iterator[Check]:
+    """As many checks as a run of our own has; the snapshots are only read."""
+    yield check_first_snapshots(original, manifest)
+    yield check_snapshots(original)
+    finding = "made by another program, which kept no digests of them"
+    yield Check("batches and views", "not checked", finding)
+
+
+def check_first_snapshots(original: OriginalCheckpoints, manifest: Manifest) -> Check:
+    """Whether encoder and projector of epoch 0 are the same for all, and as they were adopted."""
+    name, found = "initial weights", {}
+    for objective in original.objectives:
+        if 0 in original.epochs(objective):
+            try:
+                found[objective] = _first_digest(original, objective)
+            except CheckpointError as error:
+                return Check(name, "damaged", str(error))
+    lacking = [objective for objective in original.objectives if objective not in found]
+    if len(set(found.values())) > 1:
+        apart = ", ".join(f"{objective} {shortened(value)}" for objective, value in found.items())
+        return Check(name, "differs", f"the objectives did not begin as one: {apart}")
+    changed = [key for key, value in manifest.initial_weights.items() if found.get(key) != value]
+    if changed:
+        finding = f"the first snapshots of {', '.join(changed)} are not those that were adopted"
+        return Check(name, "differs", finding)
+    began = f"{', '.join(found)} began from {shortened(next(iter(found.values()), ''))}"
+    if lacking:
+        prefix = f"{began}; " if found else ""
+        finding = f"{prefix}there is no snapshot of epoch 0 of {', '.join(lacking)}"
+        return Check(name, "not checked", finding)
+    return Check(name, "ok", f"{began}; whether a seed gives that, nobody can say")
+
+
+def _first_digest(original: OriginalCheckpoints, objective: str) -> str:
+    weights = load_snapshot(original.file(objective, 0))
+    return digest({k: v for k, v in weights.items() if not k.startswith(_OBJECTIVE_PREFIX)})
+
+
+def check_snapshots(original: OriginalCheckpoints) -> Check:
+    """Whether every snapshot is as it was written, by the checksums that are in it."""
+    name, faults, unknown, total = "checkpoints", [], 0, 0
+    for objective in original.objectives:
+        for epoch in original.epochs(objective):
+            path = original.file(objective, epoch)
+            total += 1
+            try:
+                fault = damage(path)
+            except CheckpointError:
+                unknown += 1
+                continue
+            if fault:
+                faults.append(f"{path.relative_to(original.folder)} {fault}")
+    if faults:
+        more = f"; {len(faults) - _NUM_NAMED} more" if len(faults) > _NUM_NAMED else ""
+        return Check(name, "damaged", "; ".join(faults[:_NUM_NAMED]) + more)
+    if not total or unknown:
+        finding = f"{unknown} of {total} files hold no checksums" if total else "there are none"
+        return Check(name, "not checked", finding)
+    return Check(name, "ok", f"{total} files fit the checksums (CRC-32) that are in them")
