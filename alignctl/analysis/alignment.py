@@ -18,7 +18,8 @@ from alignctl.analysis.features import features
 from alignctl.analysis.images import image_passes, passes_of
 from alignctl.analysis.models import load_network
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
-from alignctl.datasets import EncodedImageSet, ImageSet, Split, open_images
+from alignctl.config.study import StudyConfig
+from alignctl.datasets import EncodedImageSet, ImageSet, Split, loading_writes, open_images
 from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
@@ -26,12 +27,14 @@ from alignctl.metrics.comparison import Question, Score, scores
 from alignctl.metrics.sources import share_of
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import checkpoint_file, comparable_epochs, saved_epochs
+from alignctl.runs.evaluated import forget, identity, remember, unproven
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 _KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
 # The columns of the study's original code, which compares with cl.
 _ORIGINAL_COLUMNS = ("NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA")
 _ORIGINAL_METRICS = {ORIGINAL_CKA: "CKA", ORIGINAL_RSA: "RSA"}
+_SIDES = ("reference", "objective")
 _LARGE = 2**62  # images: more than any metric compares without a sample
 
 ModelPair = tuple[str, str]
@@ -89,23 +92,34 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
     # What the first process finds, for files may come while others look.
     todo, pairs_at = context.gather((pending(run, job, table), pairs_at_epochs(run, job)))[0]
     context.wait()  # everyone has read the table before the first process replaces it
-    splits = {split for _, split in todo}
-    images = {split: open_images(run.config.dataset, split) for split in splits}
-    for found in images.values():
-        check_image_size(run.config.encoder, *found.image_shape)
+    images = _images(context, run.config, {split for _, split in todo})
     for done, (epoch, split) in enumerate(todo):
         context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
+        here = replace(job, pairs=pairs_at[epoch])
+        models = _Models(context, run, here, epoch)
+        seen = {(name, epoch): identity(file) for name, file in models.files.items()}
         try:
-            here = replace(job, pairs=pairs_at[epoch])
-            rows = _evaluate_one(
-                context, here, _Models(context, run, here, epoch), split, images[split]
-            )
+            rows = _evaluate_one(context, here, models, split, images[split])
         except ValueError as error:
             raise AlignctlError(f"epoch {epoch}, {split}, {job.representation}: {error}") from error
         if context.is_first:
             _write(run, job, _merge(read_table(run), rows))
+            if run.original is not None:
+                remember(run, seen)
     context.report("evaluate", done=len(todo), total=len(todo))
     return len(todo)
+
+
+def _images(
+    context: WorkerContext, study: StudyConfig, splits: set[Split]
+) -> dict[Split, ImageSet | EncodedImageSet]:
+    def load() -> dict[Split, ImageSet | EncodedImageSet]:
+        return {split: open_images(study.dataset, split) for split in sorted(splits)}
+
+    images = context.in_turn(load) if loading_writes(study.dataset) else load()
+    for found in images.values():
+        check_image_size(study.encoder, *found.image_shape)
+    return images
 
 
 class _Models:
@@ -279,14 +293,45 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
 
 def _write(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> None:
     write_parquet(run.alignment_table, table)
-    here = select(table, representation=job.representation)
-    here = here[here["metric"].isin(_ORIGINAL_METRICS)]
     for split in job.splits:
         for reference in dict.fromkeys(pair[0] for pair in job.pairs):
-            chosen = select(here, split=split, reference=reference)
-            if len(chosen):
-                path = _csv_file(run, job.representation, split=split, reference=reference)
-                write_csv(path, wide(chosen, reference))
+            _write_csv(run, table, job.representation, split=split, reference=reference)
+
+
+def _write_csv(
+    run: RunDirectory, table: pd.DataFrame, representation: str, *, split: str, reference: str
+) -> Path:
+    """The CSV of some of the rows, which is not there where there are none of the original's."""
+    path = _csv_file(run, representation, split=split, reference=reference)
+    chosen = select(table, representation=representation, split=split, reference=reference)
+    chosen = chosen[chosen["metric"].isin(_ORIGINAL_METRICS)]
+    if len(chosen):
+        write_csv(path, wide(chosen, reference))
+    else:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def drop_stale(run: RunDirectory) -> list[Path]:
+    """Take out the rows of snapshots that are not those they came from; the CSVs without them.
+
+    A run of our own has no such rows: its weights do not change.
+    """
+    if run.original is None:
+        return []
+    table = read_table(run)
+    sides = [list(zip(table[side], table["epoch"], strict=True)) for side in _SIDES]
+    unsure = unproven(run, run.original, {model for side in sides for model in side})
+    stale = [any(model in unsure for model in pair) for pair in zip(*sides, strict=True)]
+    kept = table[[not each for each in stale]]
+    if any(stale):
+        write_parquet(run.alignment_table, kept.reset_index(drop=True))
+    forget(run, unsure)
+    places = table.loc[stale, ["representation", "split", "reference"]].drop_duplicates()
+    return [
+        _write_csv(run, kept, representation, split=split, reference=reference)
+        for representation, split, reference in places.itertuples(index=False, name=None)
+    ]
 
 
 def csv_files(run: RunDirectory, job: AlignmentJob) -> list[Path]:

@@ -13,10 +13,12 @@ from alignctl.config import StudyConfig
 from alignctl.config.load import first_difference, load_study
 from alignctl.config.validation import unknown
 from alignctl.console import print_notice
-from alignctl.errors import ConfigError
-from alignctl.runs import RunDirectory
+from alignctl.errors import CheckpointError, ConfigError
+from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import write_atomically
+from alignctl.runs.comparison import shortened
 from alignctl.runs.directory import find, saved_epochs
+from alignctl.runs.evaluated import changed
 from alignctl.runs.lock import run_lock
 from alignctl.runs.manifest import adopted
 from alignctl.runs.original import (
@@ -26,8 +28,6 @@ from alignctl.runs.original import (
     find_checkpoints,
     write_pointer,
 )
-
-_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def of_run(run: str | None, output: Path | None = None) -> Subject:
     """A run given as a path or name, or the newest; ConfigError where there is none."""
     directory = RunDirectory(find(run))
     original = directory.original
+    if original is not None and output is not None:
+        _refuse_inside(original, output)
     folder = output or (directory.path if original else None)
     return Subject(directory, directory.objective_names, original, output=_folder(folder))
 
@@ -116,11 +118,9 @@ def _of_checkpoints(
     names = original.objectives
     if before is not None:
         assert before.original is not None
+        original = replace(original, folder=before.original.folder)  # one folder has many names
         names += tuple(name for name in before.original.objectives if name not in names)
-        known = before.config if before.config_file.exists() else None
-        if study is not None and known is not None:
-            _refuse_other_config(run, study, known)
-        study = known or study
+        study = _joined(before, study)
     if study is not None:
         study = _with_objectives(study, names)
         names = study.objective_names
@@ -135,9 +135,7 @@ def _adopted_before(run: RunDirectory, original: OriginalCheckpoints) -> RunDire
 
     ConfigError where the folder holds something else, or is one of those that are only read.
     """
-    folder, path = original.folder.resolve(), run.path.resolve()
-    if path == folder or folder in path.parents:
-        raise ConfigError(f"--output: {run.path} lies in {original.folder}, which is only read")
+    _refuse_inside(original, run.path)
     _folder(run.path)
     if not run.exists:
         if not run.is_free:
@@ -145,7 +143,7 @@ def _adopted_before(run: RunDirectory, original: OriginalCheckpoints) -> RunDire
         return None
     if run.original is None:
         raise ConfigError(f"--output: {run.path} holds a run of its own; choose another")
-    if run.original.folder.resolve() != folder:
+    if run.original.folder.resolve() != original.folder.resolve():
         raise ConfigError(
             f"--output: {run.path} is about other checkpoints "
             f"({original.folder} here and {run.original.folder} there); choose another"
@@ -153,10 +151,29 @@ def _adopted_before(run: RunDirectory, original: OriginalCheckpoints) -> RunDire
     return run
 
 
+def _refuse_inside(original: OriginalCheckpoints, output: Path) -> None:
+    folder, path = original.folder.resolve(), output.resolve()
+    if path == folder or folder in path.parents:
+        raise ConfigError(f"--output: {output} lies in {original.folder}, which is only read")
+
+
 def _folder(path: Path | None) -> Path | None:
     if path is not None and path.exists() and not path.is_dir():
         raise ConfigError(f"--output: {path} is a file")
     return path
+
+
+def _joined(run: RunDirectory, study: StudyConfig | None) -> StudyConfig | None:
+    """The config of an adopted run, given another or none; ConfigError where they do not fit.
+
+    It can be replaced until something was computed with it: weight gaps are not.
+    """
+    if not run.config_file.exists():
+        return study
+    has_results = run.alignment_table.exists() or run.features.exists()
+    if study is not None and has_results:
+        _refuse_other_config(run, study, run.config)
+    return run.config if has_results else study or run.config
 
 
 def _refuse_other_config(run: RunDirectory, study: StudyConfig, known: StudyConfig) -> None:
@@ -184,24 +201,47 @@ def adopt(subject: Subject, purpose: str) -> None:
     """Make the run directory that points to the checkpoints, unless it is there as it should be.
 
     purpose: the subcommand. Raises CheckpointError, with nothing written, where the first snapshot
-    of an objective cannot be read or does not fit the config.
+    of an objective cannot be read, does not fit the config, or is not the one known before.
     """
     before = RunDirectory(subject.run.path)
     if subject.original is None or _is_adopted(before, subject):
         return
-    initial_weights = _initial_weights(subject, subject.original)
     run = subject.run
+    found = _initial_weights(subject, subject.original)
+    if before.exists:
+        manifest = _adopted_again(before, subject.original, found)
+    else:
+        manifest = adopted(run.path.resolve().name, found)
+    if subject.study is not None:
+        manifest = manifest.model_copy(update={"name": subject.study.name})
     with run_lock(run.path, purpose):
         if subject.study is not None:
             run.write_config(subject.study)
         write_pointer(run.pointer_file, subject.original)
-        name = subject.study.name if subject.study else run.path.resolve().name
-        adopted(name, initial_weights).write(run.manifest_file)
+        manifest.write(run.manifest_file)
+
+
+def _adopted_again(
+    run: RunDirectory, original: OriginalCheckpoints, found: dict[str, str]
+) -> Manifest:
+    """The manifest that is there, with further digests; CheckpointError where one is another."""
+    manifest = Manifest.read(run.manifest_file)
+    known = manifest.initial_weights
+    for name, value in found.items():
+        if known.get(name, value) != value:
+            raise CheckpointError(
+                f"{original.file(name, 0)}: is not the snapshot that {run.path} was adopted with "
+                f"(SHA-256 {shortened(value)} here, {shortened(known[name])} there); "
+                "choose another --output"
+            )
+    return manifest.updated(initial_weights={**known, **found})
 
 
 def _is_adopted(run: RunDirectory, subject: Subject) -> bool:
-    if not run.exists or run.original != subject.original:
+    if not run.exists or run.original is None or run.original != subject.original:
         return False
+    if any(0 in epochs for epochs in changed(run, run.original).values()):
+        return False  # its digest has to be looked at again
     return subject.study is None or (run.config_file.exists() and run.config == subject.study)
 
 
@@ -291,43 +331,19 @@ def others(names: tuple[str, ...], reference: str, *, where: str) -> tuple[str, 
     return found
 
 
-def absences(
-    subject: Subject,
-    names: Iterable[str],
-    *,
-    missing: Sequence[str],
-    epochs: Sequence[int] | None = None,
-) -> tuple[str, ...]:
-    """A line for objectives that an adopted run lacks, and one for epochs that some of them lack.
-
-    names: those that are compared. epochs: those that are asked for, None for all.
-    """
-    if subject.original is None:
-        return ()
-    folder, lines = subject.original.folder, []
-    if missing:
-        lines.append(f"{folder}: no snapshots of {', '.join(missing)}, whose cells stay empty")
-    saved = {name: set(subject.saved(name)) for name in dict.fromkeys(names)}
-    wanted = set().union(*saved.values()) if epochs is None else set(epochs)
-    gaps = {name: sorted(wanted - found) for name, found in saved.items() if wanted - found}
-    if gaps:
-        listed = "; ".join(f"{name} {_in_words(numbers)}" for name, numbers in gaps.items())
-        lines.append(f"{folder}: no snapshots at some epochs, whose cells stay empty ({listed})")
-    return tuple(lines)
-
-
-def _in_words(epochs: Sequence[int]) -> str:
-    listed = ", ".join(map(str, epochs[:_NAMED_AT_MOST]))
-    more = len(epochs) - _NAMED_AT_MOST
-    return f"{listed} and {more} more" if more > 0 else listed
-
-
 def copy_tables(files: Iterable[Path], folder: Path | None) -> None:
-    """Copies of files in a folder, where one is given, each replaced atomically."""
+    """Copies of files in a folder, where one is given, each replaced atomically.
+
+    A file that is not there has no copy either.
+    """
     if folder is None:
         return
     for file in files:
-        content, copy = file.read_bytes(), folder / file.name
+        copy = folder / file.name
+        if not file.exists():
+            copy.unlink(missing_ok=True)
+            continue
+        content = file.read_bytes()
         if not copy.is_file() or copy.read_bytes() != content:
             write_atomically(copy, partial(_fill, content=content))
 

@@ -5,9 +5,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignctl.commands.absences import absences, changes
 from alignctl.commands.adoption import (
     Subject,
-    absences,
     adopt,
     copy_tables,
     missing_of,
@@ -92,8 +92,7 @@ class EvalPlan:
     @property
     def reference(self) -> str | None:
         """The one model that all others are compared with; None where there is no such model."""
-        references = {reference for reference, _ in self.pairs}
-        return references.pop() if len(references) == 1 else None
+        return _common_reference(self.pairs)
 
     def label(self, reference: str, objective: str) -> str:
         """What a pair is called in a table."""
@@ -141,6 +140,9 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
     pairs, missing = _pairs(subject, options)
     epochs = _epochs(subject, pairs, options)
     names = {name: None for pair in pairs for name in pair}
+    lines = absences(
+        subject, names, missing=missing, reference=_common_reference(pairs), epochs=epochs
+    )
     return EvalPlan(
         subject=subject,
         study=subject.config,
@@ -151,7 +153,7 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
         options=options,
         num_processes=parse_nproc(options.nproc),
         device=parse_device(options.device),
-        warnings=absences(subject, names, missing=missing, epochs=epochs),
+        warnings=(*lines, *changes(subject)),
     )
 
 
@@ -173,6 +175,11 @@ def _pairs(
     # cl first, so that it is the reference of all its pairs, as tables and reports have it
     ordered = sorted(names, key=lambda name: name != EvalOptions.reference)
     return tuple(itertools.combinations(ordered, 2)), missing_of(subject)
+
+
+def _common_reference(pairs: Sequence[tuple[str, str]]) -> str | None:
+    references = {reference for reference, _ in pairs}
+    return references.pop() if len(references) == 1 else None
 
 
 def _metrics(options: EvalOptions) -> tuple[AnyMetric, ...]:
@@ -222,6 +229,7 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     from alignctl.analysis.alignment import (
         AlignmentJob,
         csv_files,
+        drop_stale,
         evaluate,
         pending,
         read_table,
@@ -243,6 +251,9 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     )
     refuse_unknown_layer(plan.study, options.representation)
     adopt(plan.subject, "eval-alignment")
+    if plan.subject.original is not None:
+        with run_lock(plan.run.path, "eval-alignment"):
+            copy_tables(drop_stale(plan.run), plan.subject.output)
     todo = pending(plan.run, job, read_table(plan.run))
     if todo:
         processes = plan_processes(

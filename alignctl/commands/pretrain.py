@@ -84,9 +84,11 @@ def _plan_resumption(
     if run_dir is None:
         run_dir = newest() if study is None else newest_of(study.name)
     if study is None:
-        if not RunDirectory(run_dir).exists:
+        directory = RunDirectory(run_dir)
+        if not directory.exists:
             raise ConfigError(f"{run_dir}: holds no run to resume")
-        study = RunDirectory(run_dir).config
+        _refuse_adopted(directory)
+        study = directory.config
     return plan_study(study, run=run_dir, nproc=nproc, resume=True)
 
 
@@ -94,10 +96,7 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
     """A plan for a study at hand; ConfigError where the folder holds something else."""
     directory = RunDirectory(run)
     finished = False
-    if directory.original is not None:
-        raise ConfigError(
-            f"{run}: holds results of another program's checkpoints; choose another --run-dir"
-        )
+    _refuse_adopted(directory)
     if directory.exists:
         difference = first_difference(study, directory.config)
         if difference:
@@ -118,6 +117,13 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
     if num_processes is not None:
         grid(study, num_processes)
     return PretrainPlan(study, run, num_processes, resume, finished)
+
+
+def _refuse_adopted(run: RunDirectory) -> None:
+    if run.original is not None:
+        raise ConfigError(
+            f"{run.path}: holds results of another program's checkpoints; choose another --run-dir"
+        )
 
 
 def run(

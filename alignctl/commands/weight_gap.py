@@ -4,8 +4,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignctl.commands.adoption import Subject, absences, adopt, copy_tables, of_run, select
-from alignctl.console import CountView
+from alignctl.commands.absences import absences
+from alignctl.commands.adoption import Subject, adopt, copy_tables, of_run, select
+from alignctl.console import CountView, print_notice
 from alignctl.runs import RunDirectory
 from alignctl.runs.lock import run_lock
 
@@ -51,7 +52,7 @@ def plan(run: Subject | str | None, *, reference: str, compare: Sequence[str]) -
     subject = run if isinstance(run, Subject) else of_run(run)
     found = select(subject, reference=reference, compare=compare)
     names = (found.reference, *found.objectives)
-    warnings = absences(subject, names, missing=found.missing)
+    warnings = absences(subject, names, missing=found.missing, reference=found.reference)
     return WeightGapPlan(subject, found.reference, found.objectives, warnings)
 
 
@@ -74,6 +75,11 @@ def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
     written = dict.fromkeys(row.objective for row in rows)
     files = [csv_file(plan.run, plan.reference, objective) for objective in written]
     copy_tables(files, plan.subject.output)
+    if plan.subject.original is not None and not plan.run.config_file.exists():
+        print_notice(
+            f"{plan.run.path}: has no config, which eval-alignment and report need; "
+            "the same command with --config FILE adds it"
+        )
     return WeightGapResult(
         run=str(plan.run.path),
         reference=plan.reference,

@@ -11,7 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from alignctl.config.original_notice import ignored_keys, mapped_keys, notice
-from alignctl.config.original_schema import DatasetSection, ModelSection, OriginalConfig
+from alignctl.config.original_schema import (
+    DatasetSection,
+    ModelSection,
+    OriginalConfig,
+    kind_of_views,
+)
 from alignctl.config.validation import config_error
 from alignctl.errors import ConfigError
 
@@ -122,10 +127,11 @@ def _encoder(section: ModelSection, dataset: DatasetSection) -> dict[str, Any]:
 
 def _augmentation(kind: str) -> dict[str, Any]:
     """What differs from our defaults, which are CIFAR's."""
-    if kind.startswith("cifar") or kind == "svhn":
+    recipe = kind_of_views(kind)
+    if recipe == "cifar":
         return {}
     normalisation = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    if kind == "tiny_imagenet":
+    if recipe == "tiny_imagenet":
         return normalisation
     return {
         "jitter_probability": 1.0,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignctl.config.original_schema import OriginalConfig
+from alignctl.config.original_schema import OriginalConfig, kind_of_views
 
 _SUPERVISION = {
     None: "cl, nscl, scl and ce, as its trainer does",
@@ -43,7 +43,7 @@ def mapped_keys(config: OriginalConfig) -> dict[str, str]:
         "name": config.name,
         "objectives": _SUPERVISION[config.supervision],
         "dataset": f"{dataset}, downloaded where it is missing",
-        "views": f"those of {config.augmentations}, at {config.dataset.image_size} pixels",
+        "views": _views(config),
         "learning rate": _learning_rate(config),
         "optimiser": "LARS on every tensor, biases and norms too, as there; "
         "bfloat16 in place of float16 with a gradient scaler",
@@ -56,13 +56,25 @@ def mapped_keys(config: OriginalConfig) -> dict[str, str]:
     return told
 
 
+def _views(config: OriginalConfig) -> str:
+    text = f"those of {config.augmentations}, at {config.dataset.image_size} pixels"
+    if kind_of_views(config.augmentations) != kind_of_views(config.dataset.name):
+        text += (
+            f"; its code has had versions that go by the dataset, {config.dataset.name}, instead"
+        )
+    return text
+
+
 def _learning_rate(config: OriginalConfig) -> str:
     lr, batch_size = config.training.lr, config.training.batch_size
     text = f"{lr:g} * {batch_size} / 256 = {config.training.learning_rate:g}"
     if batch_size % 256:
         whole = lr * (batch_size // 256)
         text += f" ({whole:g} where its code divides in whole numbers)"
-    return f"{text} for any number of processes, by which its code multiplies it"
+    return (
+        f"{text} for any number of processes, by which its code multiplies it; "
+        "an override of training.batch_size leaves it"
+    )
 
 
 def ignored_keys(values: Mapping[str, Any], config: OriginalConfig) -> tuple[str, ...]:

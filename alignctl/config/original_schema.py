@@ -123,3 +123,10 @@ class OriginalConfig(_Section):
 
 def _legal(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-").rstrip("-")
+
+
+def kind_of_views(name: str) -> Literal["cifar", "tiny_imagenet", "imagenet"]:
+    """Which of three recipes of views a dataset or an augmentations_type stands for."""
+    if name.startswith("cifar") or name == "svhn":
+        return "cifar"
+    return "tiny_imagenet" if name == "tiny_imagenet" else "imagenet"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from alignctl.config.datasets import DatasetConfig, StreamableConfig
+from alignctl.config.datasets import DatasetConfig, HubConfig, StreamableConfig
 from alignctl.datasets.digits import digits_source
 from alignctl.datasets.hub import hub_source
 from alignctl.datasets.image_folder import image_folder_source
@@ -42,6 +42,11 @@ DATASETS: dict[str, Callable[[Any, Split], Source]] = {
     "mini_imagenet": hub_source,
     "full_imagenet": hub_source,
 }
+
+
+def loading_writes(config: DatasetConfig) -> bool:
+    """Whether loading may fetch or convert files, which one process is to do before others."""
+    return isinstance(config, HubConfig) or bool(getattr(config, "download", False))
 
 
 def open_images(config: DatasetConfig, split: Split) -> ImageSet | EncodedImageSet:

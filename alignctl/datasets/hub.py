@@ -48,6 +48,7 @@ def hub_source(config: HubConfig, split: Split) -> Source:
             encoded(ids), len(ids), image_size=config.image_size, resize=config.resize
         ),
         encoded=encoded,
+        marks=lambda ids: _marks(splits[chosen].data.column(image), ids),
     )
 
 
@@ -146,6 +147,23 @@ def _encoded_images(
             yield _called(f"{where}, row {row}", chunk[row - ends[index] + len(chunk)].as_py())
 
     return encoded
+
+
+def _marks(column: pa.ChunkedArray, ids: NDArray[np.int64]) -> bytes:
+    """The sizes of the images, or the names of their files where these are elsewhere."""
+    if pa.types.is_struct(column.type):
+        fields = {field.name for field in column.type}
+        if "path" in fields and ("bytes" not in fields or not _has_bytes(column)):
+            paths = pc.struct_field(column, "path").take(ids).to_pylist()
+            return "\0".join("/".join(Path(path or "").parts[-2:]) for path in paths).encode()
+        column = pc.struct_field(column, "bytes")
+    sizes = pc.fill_null(pc.binary_length(column), -1).cast(pa.int64()).to_numpy()
+    return bytes(sizes[ids].astype("<i8").data)
+
+
+def _has_bytes(column: pa.ChunkedArray) -> bool:
+    first = column.slice(0, 1).to_pylist()
+    return bool(first) and first[0] is not None and first[0]["bytes"] is not None
 
 
 def _holds_images(kind: pa.DataType) -> bool:

@@ -40,6 +40,8 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
         files.extend(_image_files(folder / name))
         counts.append(len(files) - before)
 
+    start = len(str(folder)) + 1
+
     def encoded(ids: NDArray[np.int64]) -> Iterator[EncodedImage]:
         return ((files[index], Path(files[index])) for index in ids)
 
@@ -50,6 +52,7 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
             encoded(ids), len(ids), image_size=config.image_size, resize=config.resize
         ),
         encoded=encoded,
+        marks=lambda ids: "\0".join(files[index][start:] for index in ids).encode(),
     )
 
 

@@ -26,12 +26,15 @@ class Source:
     read: from m ids, ascending, to the images (m, H, W, 3) uint8.
     encoded: from ids in any order to these images, one after the other, as they are stored; None
     where they are not files or their bytes.
+    marks: what tells these images from others, in order, without reading them: names of files, or
+    sizes; None where `encoded` is.
     """
 
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     encoded: Callable[[NDArray[np.int64]], Iterator[tuple[str, Path | bytes]]] | None = None
+    marks: Callable[[NDArray[np.int64]], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,13 @@ class ImageSet:
 class EncodedImageSet:
     """The images that a study uses, to be decoded anew whenever they are looked at.
 
-    encoded: see `Source`. labels, ids, class_names: see `ImageSet`.
+    encoded: see `Source`; marks: of these images. labels, ids, class_names: see `ImageSet`.
     image_size, resize: what un-augmented images are brought to; see `decode_images`.
     workers: decoding processes as configured, None where that is left open.
     """
 
     encoded: Callable[[NDArray[np.int64]], Iterator[EncodedImage]]
+    marks: bytes
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     class_names: tuple[str, ...]
@@ -100,11 +104,13 @@ def select_encoded(source: Source, config: StreamableConfig, split: Split) -> En
     Raises what `select_images` raises, and DataError for a damaged first image.
     """
     assert source.encoded is not None, "only such sources have in_memory in their config"
+    assert source.marks is not None, "it comes with encoded"
     assert config.image_size is not None, "the config asks for it where in_memory is false"
     chosen = _select(source, config, split)
     open_image(next(source.encoded(chosen.ids[:1])))
     return EncodedImageSet(
         encoded=source.encoded,
+        marks=source.marks(chosen.ids),
         image_size=config.image_size,
         resize=config.resize,
         workers=config.workers,

@@ -1,6 +1,7 @@
 """What a worker knows of itself, and the few collectives that workers need."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,6 +92,15 @@ class WorkerContext:
                 dist.broadcast(tensor, src=0)
                 _await_device(tensor)
         return tensors
+
+    def in_turn(self, action: Callable[[], T]) -> T:
+        """What an action returns that the first worker takes before all others."""
+        if not self.is_first:
+            self.wait()
+        result = action()
+        if self.is_first:
+            self.wait()
+        return result
 
     def wait(self) -> None:
         """Return once every worker has come here."""

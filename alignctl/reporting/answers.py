@@ -20,6 +20,11 @@ class Ranking:
         """The objective with the highest similarity."""
         return self.scores[0][0]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The objectives that have a score."""
+        return tuple(name for name, _ in self.scores)
+
     def sentence(self, reference: str) -> str:
         """`by CKA NSCL (0.830) is closest to CL, 0.150 ahead of SCL (0.680), then CE (0.670)`."""
         (first, best), *rest = self.scores
@@ -33,21 +38,27 @@ class Ranking:
 
 def ranking(rows: pd.DataFrame, study: StudyConfig, metric: str) -> Ranking | None:
     """The supervised objectives in rows of one epoch and split; None where there is none."""
-    supervised = [config.name for config in study.objectives if config.uses_labels]
-    chosen = rows[(rows["metric"] == metric) & rows["objective"].isin(supervised)]
+    chosen = rows[(rows["metric"] == metric) & rows["objective"].isin(_supervised(study))]
     ordered = chosen.sort_values("value", ascending=False)
     pairs = zip(ordered["objective"], ordered["value"], strict=True)
     scores = tuple((str(name), float(value)) for name, value in pairs)
     return Ranking(metric, scores) if scores else None
 
 
+def _supervised(study: StudyConfig) -> list[str]:
+    return [config.name for config in study.objectives if config.uses_labels]
+
+
 def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
-    """The answer at the last evaluated epoch, on test where it was evaluated."""
+    """The answer at the last epoch with one, on test where it was evaluated.
+
+    Supervised objectives without a score at that epoch are named.
+    """
     if rows.empty:
         return "Not evaluated yet: run `alignctl eval-alignment`."
     split = "test" if "test" in set(rows["split"]) else str(rows["split"].iloc[0])
     chosen = rows[rows["split"] == split]
-    epoch = int(chosen["epoch"].max())
+    epoch = _last_epoch(chosen, study)
     last = chosen[chosen["epoch"] == epoch]
     reference = str(last["reference"].iloc[0])
     metrics = main_metrics(last["metric"])
@@ -58,13 +69,24 @@ def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
         return f"No supervised objective was compared with {reference.upper()}."
     images = int(last.loc[last["metric"].isin(metrics), "num_images"].iloc[0])
     sentences = "; ".join(found.sentence(reference) for found in rankings)
-    return f"After epoch {epoch}, on {images:,} {split} images, {sentences}."
+    text = f"After epoch {epoch}, on {images:,} {split} images, {sentences}."
+    scored = {reference, *(name for found in rankings for name in found.names)}
+    absent = [name.upper() for name in _supervised(study) if name not in scored]
+    return f"{text} No score at this epoch: {', '.join(absent)}." if absent else text
+
+
+def _last_epoch(rows: pd.DataFrame, study: StudyConfig) -> int:
+    """The last at which a supervised objective has CKA or RSA; the last of all where none has."""
+    is_main = rows["metric"].map(lambda metric: bool(main_metrics([metric])))
+    ranked = rows[is_main & rows["objective"].isin(_supervised(study))]
+    return int((rows if ranked.empty else ranked)["epoch"].max())
 
 
 def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
     """Where the closest objective at an earlier epoch is not the one at the end.
 
-    Epoch 0 is left out: there all models are still the same.
+    Epoch 0 is left out, for there all models are still the same, and so are epochs at which the
+    closest at the end has no score: nobody knows where it stood.
     """
     lines: list[str] = []
     if rows.empty:
@@ -82,7 +104,7 @@ def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
         final = known[max(known)].closest
         others: dict[str, list[int]] = {}
         for epoch, rank in known.items():
-            if rank.closest != final:
+            if rank.closest != final and final in rank.names:
                 others.setdefault(rank.closest, []).append(epoch)
         for name, epochs in others.items():
             listed = ", ".join(map(str, epochs))

@@ -41,27 +41,27 @@ def loss_curves(training: pd.DataFrame, objectives: Sequence[str]) -> Figure:
     return figure
 
 
-def alignment_curves(alignment: pd.DataFrame) -> Figure:
-    """CKA and RSA against the epoch, a column for each split, a line for each objective.
+def alignment_curves(alignment: pd.DataFrame, objectives: Sequence[str]) -> Figure:
+    """CKA and RSA against the epoch, a column for each split, a line for each objective there.
 
     Where there are confidence intervals, a band shows them.
     """
-    return _similarity_grid(alignment, x="epoch", label="epoch")
+    return _similarity_grid(alignment, objectives, x="epoch", label="epoch")
 
 
-def sweep_curves(last: pd.DataFrame, parameter: str) -> Figure:
+def sweep_curves(last: pd.DataFrame, parameter: str, objectives: Sequence[str]) -> Figure:
     """CKA and RSA after the last epoch against the swept setting, a column for each split."""
-    return _similarity_grid(last, x=parameter, label=parameter, logarithmic=True)
+    return _similarity_grid(last, objectives, x=parameter, label=parameter, logarithmic=True)
 
 
-def weight_gap_curves(weight_gap: pd.DataFrame) -> Figure:
+def weight_gap_curves(weight_gap: pd.DataFrame, objectives: Sequence[str]) -> Figure:
     """Mean relative gap and angle between encoders against log(epoch), from epoch 1."""
     rows = weight_gap[weight_gap["epoch"] > 0]
     reference = str(weight_gap["reference"].iloc[0])
     figure, panels = _panels(1, 2, width=4.2, height=3.2)
     titles = {"mean": "relative gap, mean over layers", "angle_degrees": "angle (degrees)"}
     for axes, (quantity, title) in zip(panels, titles.items(), strict=True):
-        _lines(axes, rows[rows["quantity"] == quantity], x="epoch")
+        _lines(axes, rows[rows["quantity"] == quantity], objectives, x="epoch")
         _log_ticks(axes, rows["epoch"])
         axes.set_title(f"{title}, to {reference}")
         axes.set_xlabel("epoch (log scale)")
@@ -72,7 +72,12 @@ def weight_gap_curves(weight_gap: pd.DataFrame) -> Figure:
 
 
 def _similarity_grid(
-    rows: pd.DataFrame, *, x: str, label: str, logarithmic: bool = False
+    rows: pd.DataFrame,
+    objectives: Sequence[str],
+    *,
+    x: str,
+    label: str,
+    logarithmic: bool = False,
 ) -> Figure:
     splits = [split for split in ("train", "test") if split in set(rows["split"])]
     reference = str(rows["reference"].iloc[0])
@@ -81,7 +86,8 @@ def _similarity_grid(
     figure, panels = _panels(len(metrics), len(splits), width=4.2, height=3.0)
     places = [(metric, split) for metric in metrics for split in splits]
     for axes, (metric, split) in zip(panels, places, strict=True):
-        _lines(axes, rows[(rows["metric"] == metric) & (rows["split"] == split)], x=x)
+        here = (rows["metric"] == metric) & (rows["split"] == split)
+        _lines(axes, rows[here], objectives, x=x)
         if logarithmic:
             _log_ticks(axes, rows[x])
         axes.set_ylim(min(0.0, float(rows["value"].min())), 1.02)
@@ -91,19 +97,23 @@ def _similarity_grid(
     return figure
 
 
-def _lines(axes: Axes, rows: pd.DataFrame, *, x: str) -> None:
-    for name, curve in rows.sort_values(x).groupby("objective", sort=False):
+def _lines(axes: Axes, rows: pd.DataFrame, objectives: Sequence[str], *, x: str) -> None:
+    """A line for each objective that has rows, in the order of the objectives."""
+    for name in objectives:
+        curve = rows[rows["objective"] == name].sort_values(x)
+        if curve.empty:
+            continue
         axes.plot(
             curve[x],
             curve["value"],
-            label=str(name),
-            color=_COLOURS.get(str(name)),
-            marker=_MARKERS.get(str(name), "."),
+            label=name,
+            color=_COLOURS.get(name),
+            marker=_MARKERS.get(name, "."),
             markersize=4,
         )
         if "ci_low" in curve and curve["ci_low"].notna().any():
             low, high = curve["ci_low"].astype(float), curve["ci_high"].astype(float)
-            axes.fill_between(curve[x], low, high, color=_COLOURS.get(str(name)), alpha=0.15, lw=0)
+            axes.fill_between(curve[x], low, high, color=_COLOURS.get(name), alpha=0.15, lw=0)
 
 
 def _log_ticks(axes: Axes, values: "pd.Series[Any]") -> None:

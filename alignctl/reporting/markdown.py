@@ -54,7 +54,7 @@ class _Writer:
 
     def run(self, source: RunTables) -> str:
         """One run's section; returns its answer."""
-        rows = main_rows(source.alignment)
+        rows, names = main_rows(source.alignment), source.study.objective_names
         found = answer(rows, source.study)
         self._text(f"# {source.name}", found, *exceptions(rows, source.study))
         if source.manifest.is_adopted:
@@ -67,21 +67,20 @@ class _Writer:
             self._text("Not evaluated yet: run `alignctl eval-alignment`.")
         else:
             if main_metrics(rows["metric"]):
-                self._figure("alignment", figures.alignment_curves(rows))
-            self._text(*_alignment_tables(rows), *_interval_table(rows))
+                self._figure("alignment", figures.alignment_curves(rows, names))
+            self._text(*_alignment_tables(rows, names), *_interval_table(rows))
         self._text("## Weight gap")
         gaps = main_rows(source.weight_gap)
         if gaps.empty:
             self._text("Not measured yet: run `alignctl weight-gap`.")
         else:
-            self._figure("weight_gap", figures.weight_gap_curves(gaps))
-            self._text(_weight_gap_table(gaps))
+            self._figure("weight_gap", figures.weight_gap_curves(gaps, names))
+            self._text(_weight_gap_table(gaps, names))
         self._text("## Training")
         if source.manifest.is_adopted:
             self._text("Nothing of it was recorded here.")
         if not source.training.empty:
-            curves = figures.loss_curves(source.training, source.study.objective_names)
-            self._figure("losses", curves)
+            self._figure("losses", figures.loss_curves(source.training, names))
         describe = _adopted_provenance if source.manifest.is_adopted else _provenance
         self._text(*describe(source))
         return found
@@ -101,8 +100,9 @@ class _Writer:
         if len(last):
             self._text(f"## Similarity after epoch {study.training.epochs}")
             if main_metrics(last["metric"]):
-                self._figure("sweep", figures.sweep_curves(last, parameter))
-            self._text(*_sweep_tables(last, parameter))
+                curves = figures.sweep_curves(last, parameter, study.objective_names)
+                self._figure("sweep", curves)
+            self._text(*_sweep_tables(last, parameter, study.objective_names))
         if source.runs:
             self._text(*_provenance(source.runs[0], without=source.description.key))
         return "\n".join(answers) or "Nothing has finished yet."
@@ -128,14 +128,14 @@ def main_rows(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _alignment_tables(rows: pd.DataFrame) -> list[str]:
+def _alignment_tables(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
     reference = str(rows["reference"].iloc[0])
     tables = []
     for split, part in rows.groupby("split", sort=False):
         images = int(part["num_images"].max())
         space = str(part["representation"].iloc[0])
         title = f"Similarity of {space} to {reference}, {images:,} {split} images:"
-        tables.append(f"{title}\n\n{_by_objective(part, 'epoch')}")
+        tables.append(f"{title}\n\n{_by_objective(part, names, index='epoch')}")
     return tables
 
 
@@ -163,16 +163,16 @@ def _interval_table(rows: pd.DataFrame) -> list[str]:
     return [f"Confidence intervals over images, epoch {epoch}:\n\n{markdown_table(header, lines)}"]
 
 
-def _sweep_tables(rows: pd.DataFrame, parameter: str) -> list[str]:
+def _sweep_tables(rows: pd.DataFrame, parameter: str, names: Sequence[str]) -> list[str]:
     return [
-        f"On {split}:\n\n{_by_objective(part, parameter)}"
+        f"On {split}:\n\n{_by_objective(part, names, index=parameter)}"
         for split, part in rows.groupby("split", sort=False)
     ]
 
 
-def _by_objective(rows: pd.DataFrame, index: str) -> str:
+def _by_objective(rows: pd.DataFrame, names: Sequence[str], *, index: str) -> str:
+    """A line for each epoch or setting, a column for each metric and objective, as named."""
     wide = rows.pivot_table(index=index, columns=["metric", "objective"], values="value")
-    names = list(dict.fromkeys(rows["objective"]))
     metrics = list(dict.fromkeys(rows["metric"]))
     keys = [(metric, name) for metric in metrics for name in names if (metric, name) in wide]
     header = [index, *(f"{short_name(metric)} {name}" for metric, name in keys)]
@@ -186,12 +186,11 @@ def _cell(value: Any) -> str:
     return "-" if pd.isna(value) else f"{value:.4f}"
 
 
-def _weight_gap_table(weight_gap: pd.DataFrame) -> str:
+def _weight_gap_table(weight_gap: pd.DataFrame, names: Sequence[str]) -> str:
     rows = weight_gap[weight_gap["quantity"] != "layer"]
     wide = rows.pivot_table(index="epoch", columns=["quantity", "objective"], values="value")
-    names = list(dict.fromkeys(rows["objective"]))
     titles = {"mean": "mean", "total": "total", "angle_degrees": "angle°"}
-    keys = [(quantity, name) for quantity in titles for name in names]
+    keys = [(key, name) for key in titles for name in names if (key, name) in wide]
     header = ["epoch", *(f"{titles[quantity]} {name}" for quantity, name in keys)]
     values = [[str(epoch), *(_cell(wide.loc[epoch, key]) for key in keys)] for epoch in wide.index]
     return markdown_table(header, values)

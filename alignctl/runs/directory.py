@@ -83,6 +83,11 @@ class RunDirectory:
         return self.alignment / "alignment.parquet"
 
     @property
+    def evaluated_file(self) -> Path:
+        """Which snapshots of an adopted run the alignment rows came from."""
+        return self.alignment / "snapshots.json"
+
+    @property
     def features(self) -> Path:
         """Folder of features, while they are evaluated or kept."""
         return self.path / "features"

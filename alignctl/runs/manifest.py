@@ -46,7 +46,8 @@ class Manifest(BaseModel):
     num_train_images: int | None
     num_classes: int | None
     training_data: str | None = None
-    """SHA-256 of training images, labels and ids; not there in version 1."""
+    """SHA-256 of training images, labels and ids, or of what stands for images that are not in
+    memory; not there in version 1."""
     initial_weights: dict[str, str]
     """SHA-256 of encoder and projector before the first step, by objective."""
     encoder_weights: str | None = None

@@ -19,6 +19,8 @@ from torch import Tensor
 from alignctl.errors import CheckpointError
 
 _STATE = "MODEL_STATE"
+_ZIP_STARTS = b"PK\x03\x04"
+_CUT_SHORT = "is damaged (cut short)"
 # Around the whole model: by DistributedDataParallel, by torch.compile, and by the model of `ce`.
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.|simclr_model\.)+")
 _OURS = {
@@ -71,6 +73,8 @@ def damage(path: Path) -> str | None:
     CheckpointError where it has none: files of before torch 1.6.
     """
     try:
+        if _is_cut_short(path):
+            return _CUT_SHORT
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: has no checksums")
         with zipfile.ZipFile(path) as archive:
@@ -80,9 +84,22 @@ def damage(path: Path) -> str | None:
     return None if spoilt is None else f"is not as it was written ({spoilt})"
 
 
+def _is_cut_short(path: Path) -> bool:
+    """Whether it begins as a zip file does, as far as it goes, and lacks the end of one."""
+    with path.open("rb") as file:
+        begins = _ZIP_STARTS.startswith(file.read(len(_ZIP_STARTS)))
+    return begins and not zipfile.is_zipfile(path)
+
+
 def _model_state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: is missing")
+    try:
+        cut_short = _is_cut_short(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if cut_short:
+        raise CheckpointError(f"{path}: {_CUT_SHORT}")
     try:
         with _numpy_numbers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says what pickles it would rather read

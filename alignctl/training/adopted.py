@@ -1,11 +1,13 @@
 """What can be checked of a run that another program trained: its snapshots, not its batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from alignctl.errors import CheckpointError
-from alignctl.runs import Manifest
+from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest
 from alignctl.runs.comparison import Check, shortened
+from alignctl.runs.evaluated import changed
 from alignctl.runs.original import OriginalCheckpoints
 from alignctl.runs.snapshots import damage, load_snapshot
 
@@ -13,10 +15,12 @@ _OBJECTIVE_PREFIX = "objective."
 _NUM_NAMED = 3  # of several faulty files, so many are named
 
 
-def check_adopted(original: OriginalCheckpoints, manifest: Manifest) -> Iterator[Check]:
+def check_adopted(
+    run: RunDirectory, original: OriginalCheckpoints, manifest: Manifest
+) -> Iterator[Check]:
     """As many checks as a run of our own has; the snapshots are only read."""
     yield check_first_snapshots(original, manifest)
-    yield check_snapshots(original)
+    yield check_snapshots(original, changed(run, original))
     finding = "made by another program, which kept no digests of them"
     yield Check("batches and views", "not checked", finding)
 
@@ -51,8 +55,13 @@ def _first_digest(original: OriginalCheckpoints, objective: str) -> str:
     return digest({k: v for k, v in weights.items() if not k.startswith(_OBJECTIVE_PREFIX)})
 
 
-def check_snapshots(original: OriginalCheckpoints) -> Check:
-    """Whether every snapshot is as it was written, by the checksums that are in it."""
+def check_snapshots(
+    original: OriginalCheckpoints, changes: Mapping[str, Sequence[int]] = MappingProxyType({})
+) -> Check:
+    """Whether every snapshot is as it was written, by the checksums that are in it.
+
+    changes: epochs whose snapshot is not the one that was evaluated, by objective.
+    """
     name, faults, unknown, total = "checkpoints", [], 0, 0
     for objective in original.objectives:
         for epoch in original.epochs(objective):
@@ -68,6 +77,10 @@ def check_snapshots(original: OriginalCheckpoints) -> Check:
     if faults:
         more = f"; {len(faults) - _NUM_NAMED} more" if len(faults) > _NUM_NAMED else ""
         return Check(name, "damaged", "; ".join(faults[:_NUM_NAMED]) + more)
+    if changes:
+        listed = "; ".join(f"{key} {', '.join(map(str, found))}" for key, found in changes.items())
+        finding = f"in size or date not those that were evaluated: {listed}"
+        return Check(name, "differs", finding)
     if not total or unknown:
         finding = f"{unknown} of {total} files hold no checksums" if total else "there are none"
         return Check(name, "not checked", finding)

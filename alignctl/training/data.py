@@ -76,8 +76,9 @@ class TrainingData:
     ids: NDArray[np.int64]
     num_classes: int
     digest: str
-    """SHA-256 of images, labels and ids. Of images that are not in memory: of labels, ids and the
-    names of classes alone, for their pixels are proven by the digest of each epoch's batches."""
+    """SHA-256 of images, labels and ids. Of images that are not in memory: of labels, ids, the
+    names of classes, and the names of files or the sizes of images; their pixels are proven by the
+    digest of each epoch's batches."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,4 +156,5 @@ def _digest(found: ImageSet | EncodedImageSet) -> str:
         total.update(np.ascontiguousarray(array).data)
     if isinstance(found, EncodedImageSet):
         total.update("\0".join(found.class_names).encode())
+        total.update(found.marks)
     return total.hexdigest()

@@ -57,7 +57,7 @@ def verify(context: WorkerContext, job: VerificationJob) -> list[tuple[Check, ..
 def _checks_of(run: RunDirectory, *, epoch: int | None, device: torch.device) -> Iterator[Check]:
     manifest = Manifest.read(run.manifest_file)
     if run.original is not None:
-        yield from check_adopted(run.original, manifest)
+        yield from check_adopted(run, run.original, manifest)
         return
     study = run.config
     yield check_initial_weights(study, manifest)

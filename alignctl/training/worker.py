@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from alignctl.config import StudyConfig
-from alignctl.config.datasets import HubConfig
 from alignctl.config.placement import grid
+from alignctl.datasets import loading_writes
 from alignctl.encoders import check_image_size
 from alignctl.engine.collectives import make_mesh
 from alignctl.engine.context import WorkerContext
@@ -101,14 +101,11 @@ def ask_for_repeatable_kernels(study: StudyConfig) -> None:
 
 def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
     """Only the first process downloads or converts; the others wait and find the files."""
-    config = study.dataset
-    writes = isinstance(config, HubConfig) or getattr(config, "download", False)
-    if writes and not context.is_first:
-        context.wait()
-    data = load_training_data(study, context.device)
-    if writes and context.is_first:
-        context.wait()
-    return data
+
+    def load() -> TrainingData:
+        return load_training_data(study, context.device)
+
+    return context.in_turn(load) if loading_writes(study.dataset) else load()
 
 
 def _report_start(session: Session, progress: Progress) -> None:

@@ -54,7 +54,8 @@ def test_a_report_is_written_into_the_run_and_its_answer_is_printed(call, finish
     answer = (
         "After epoch 10, on 360 test images, "
         "by CKA NSCL (0.750) is closest to CL, 0.250 ahead of CE (0.500); "
-        "by RSA NSCL (0.750) is closest to CL, 0.250 ahead of CE (0.500)."
+        "by RSA NSCL (0.750) is closest to CL, 0.250 ahead of CE (0.500). "
+        "No score at this epoch: SCL."
     )
     assert result.stdout.splitlines() == [
         answer,

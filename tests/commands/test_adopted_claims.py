@@ -100,6 +100,27 @@ def test_without_any_first_snapshot_nothing_is_claimed(call, theirs):
     )
 
 
+def test_verify_finds_snapshots_that_changed_since_they_were_evaluated(
+    call, theirs, original_snapshots
+):
+    call(*EVAL, "--split", "test")
+    original_snapshots(THERE, "seed=1", epochs=(2,), without=("scl",))
+    (THERE / "ce" / "snapshot_2.pth").unlink()
+    check_verify(call, ["ok", "differs", "not checked"],
+                 "in size or date not those that were evaluated: cl 2; nscl 2")  # fmt: skip
+    call("eval-alignment", "out", "--split", "test")
+    check_verify(call, ["ok", "ok", "not checked"])
+
+
+def test_verify_finds_snapshots_that_were_cut_short(call, theirs):
+    call(*GAP)
+    path = THERE / "scl" / "snapshot_2.pth"
+    path.write_bytes(path.read_bytes()[:-100])
+    (THERE / "ce" / "snapshot_1.pth").write_bytes(b"")
+    words = "scl/snapshot_2.pth is damaged (cut short); ce/snapshot_1.pth is damaged (cut short)"
+    check_verify(call, ["ok", "damaged", "not checked"], words)
+
+
 def test_verify_finds_damage(call, theirs):
     call(*GAP)
     path = THERE / "scl" / "snapshot_2.pth"

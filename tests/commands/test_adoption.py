@@ -22,6 +22,10 @@ GAP_COLUMNS = ["Epoch", "AVG_WEIGHT_DIFF", "TOTAL_WEIGHT_DIFF", "ANGLE_DEGREES"]
 SHORT = {ORIGINAL_CKA: "CKA", ORIGINAL_RSA: "RSA"}
 EVAL = ["eval-alignment", "--config", "study.yaml", "--checkpoints", "theirs", "--output", "out"]
 GAP = ["weight-gap", "--checkpoints", "theirs", "--output", "out"]
+NOTE = (
+    "note: out: has no config, which eval-alignment and report need; "
+    "the same command with --config FILE adds it\n"
+)
 THERE = Path("theirs")
 EPOCHS = (0, 1, 2)
 
@@ -184,7 +188,7 @@ def test_all_pairs_another_reference_and_chosen_objectives(call, theirs):
 
 def test_the_gaps_are_those_of_the_networks_and_ce_has_one_too(call, theirs, prepared):
     ended = call(*GAP, "--compare", "cl", "nscl", "scl", "ce")
-    assert (ended.code, ended.stderr) == (0, "")
+    assert (ended.code, ended.stderr) == (0, NOTE)
     for name in ("nscl", "scl", "ce"):
         table = pd.read_csv(f"out/cl_vs_{name}.csv")
         assert list(table.columns) == GAP_COLUMNS
@@ -216,6 +220,19 @@ def test_without_a_config_a_later_evaluation_joins(call, theirs):
     assert {k: v for k, v in after.items() if "events" not in k} == {
         k: v for k, v in before.items() if "events" not in k
     }
+
+
+def test_the_same_command_with_a_config_adds_it(call, theirs):
+    assert call(*GAP).stderr == NOTE
+    adopted = Manifest.read(out().manifest_file)
+    ended = call(*GAP, "--config", "study.yaml")
+    assert (ended.code, ended.stderr) == (0, "")
+    assert out().config == theirs
+    assert call("report", "to", "markdown", "out").code == 0
+    after = Manifest.read(out().manifest_file)
+    assert (adopted.name, after.name) == ("out", "small")
+    assert after.started_at == adopted.started_at
+    assert after.initial_weights == adopted.initial_weights
 
 
 def test_networks_of_other_widths_have_no_gap(call, theirs, original_snapshots):

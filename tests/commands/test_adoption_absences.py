@@ -104,13 +104,22 @@ def test_an_epoch_that_one_objective_lacks_is_one_warning_and_an_empty_cell(call
 def test_an_epoch_that_the_reference_lacks_is_left_out(call, theirs):
     (THERE / "dcl" / "snapshot_1.pth").unlink()
     ended = call(*EVAL, "--split", "test")
-    assert "(cl 1)" in ended.stderr
+    left_out = f"warning: {THERE.absolute()}: epochs without the reference are left out (cl 1)\n"
+    assert ended.stderr == left_out
     assert pd.read_csv("out/test_alignment.csv")["Epoch"].tolist() == [0, 2]
     ended = call(*EVAL, "--split", "test", "--epochs", "1")
     assert (ended.code, ended.stderr.splitlines()[-1]) == (
         2, "error: --epochs: '1' is not a saved epoch (0, 2)",
     )  # fmt: skip
     assert call(*EVAL, "--split", "test", "--every", "2").stderr == "", "none of those lacks"
+    (THERE / "ce" / "snapshot_1.pth").unlink()
+    (THERE / "ce" / "snapshot_2.pth").unlink()
+    empty = (
+        f"warning: {THERE.absolute()}: no snapshots at some epochs, whose cells stay empty (ce 2)\n"
+    )
+    assert call("weight-gap", "out").stderr == left_out + empty
+    every = call("eval-alignment", "out", "--all-pairs", "--split", "test")
+    assert every.stderr == empty.replace("(ce 2)", "(cl 1; ce 1, 2)"), "no reference of all"
 
 
 def test_json_stays_one_document_beside_warnings(call, theirs):

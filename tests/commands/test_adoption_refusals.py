@@ -102,6 +102,8 @@ def test_only_objectives_that_are_not_there_cannot_be_compared(call, theirs):
     ended = call(*GAP, "--compare", "ce", "nscl")
     assert ended.stderr == (
         f"warning: {THERE.absolute()}: no snapshots of ce, whose cells stay empty\n"
+        "note: out: has no config, which eval-alignment and report need; "
+        "the same command with --config FILE adds it\n"
     )
 
 
@@ -146,12 +148,23 @@ def test_an_adopted_run_is_not_trained(call, theirs):
     message = "out: holds results of another program's checkpoints; choose another --run-dir"
     check_refused(call, ["pretrain", "study.yaml", "--run-dir", "out"], message)
     check_refused(call, ["pretrain", "--resume", "--run-dir", "out"], message)
+    (out().config_file).unlink()
+    check_refused(call, ["pretrain", "--resume", "--run-dir", "out"], message)
+
+
+@pytest.mark.parametrize("command", ["eval-alignment", "weight-gap"])
+@pytest.mark.parametrize("folder", ["theirs", "theirs/new", "link/dcl"])
+def test_nothing_is_written_beside_the_snapshots_of_an_adopted_run(call, theirs, command, folder):
+    call(*EVAL, "--split", "test", "--epochs", "1")
+    Path("link").symlink_to(THERE)
+    message = f"--output: {folder} lies in {THERE.absolute()}, which is only read"
+    check_refused(call, [command, "out", "--output", folder], message)
 
 
 def spoil_cut_off(original_snapshots):
     path = THERE / "nscl" / "snapshot_0.pth"
     path.write_bytes(path.read_bytes()[:-100])
-    return "nscl/snapshot_0.pth: cannot be read, damaged or no snapshot: "
+    return "nscl/snapshot_0.pth: is damaged (cut short)"
 
 
 def spoil_content(original_snapshots):
@@ -199,7 +212,7 @@ def test_a_snapshot_that_cannot_be_used_is_named_wherever_it_lies(call, theirs):
     ended = call(*EVAL, "--split", "test")
     assert ended.code == 1
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"error: {THERE.absolute()}/scl/snapshot_2.pth: cannot be read, damaged")
+    assert line == f"error: {THERE.absolute()}/scl/snapshot_2.pth: is damaged (cut short)"
     assert set(read_parquet(out().alignment_table)["epoch"]) == {0, 1}, (
         "what was found before is kept"
     )

@@ -386,3 +386,20 @@ def test_an_override_in_its_names_is_refused_with_a_key_that_ours_has(key):
 
 def test_overrides_in_names_that_both_have_are_ours():
     refuse_its_keys(["training.batch_size=64", "dataset.path=x", "dataset.name=digits"], "old")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind", "doubtful"),
+    [
+        ("cifar100", "cifar", False),
+        ("svhn", "cifar", False),
+        ("full_imagenet", "imagenet", False),
+        ("imagenet", "mini_imagenet", False),
+        ("tiny_imagenet", "cifar", True),
+        ("cifar10", "imagenet", True),
+    ],
+)
+def test_views_of_another_dataset_are_told(notice_of, dataset, kind, doubtful):
+    notice = notice_of(dataset__name=dataset, training__augmentations_type=kind)
+    assert f"views: those of {kind}, " in notice
+    assert (f"go by the dataset, {dataset}, instead" in notice) == doubtful

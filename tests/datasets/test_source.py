@@ -43,6 +43,7 @@ def select_streamed(**selection: object) -> EncodedImageSet:
         class_names=NAMES,
         read=lambda ids: pytest.fail("nothing is to be decoded"),
         encoded=lambda ids: ((f"image {index}", file.getvalue()) for index in ids),
+        marks=lambda ids: bytes(ids.tolist()),
     )
     config = StreamableConfig(in_memory=False, image_size=16, resize=20, workers=3, **selection)
     return select_encoded(source, config, "train")
@@ -56,6 +57,7 @@ def test_the_same_images_are_chosen_whether_they_are_in_memory_or_not(selection)
     assert chosen.ids.tolist() == expected.ids.tolist()
     assert chosen.labels.tolist() == expected.labels.tolist()
     assert chosen.class_names == expected.class_names
+    assert chosen.marks == bytes(expected.ids.tolist())
     assert (chosen.image_size, chosen.resize, chosen.workers) == (16, 20, 3)
     assert (chosen.image_shape, expected.image_shape) == ((16, 16), (2, 2))
     assert [name for name, _ in chosen.encoded(chosen.ids[::-1])] == [

@@ -1,4 +1,7 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import torch
 from engine_workers import share
@@ -53,3 +56,20 @@ def test_a_later_worker_writes_no_events(tmp_path):
     assert not (tmp_path / "events.jsonl").exists()
     context(0, tmp_path / "events.jsonl").report("step", step=1)
     assert (tmp_path / "events.jsonl").read_text().count("\n") == 1
+
+
+def test_the_first_worker_takes_its_turn_before_all_others(tmp_path, monkeypatch):
+    barrier, done = Barrier(2, timeout=10), []
+    monkeypatch.setattr(WorkerContext, "wait", lambda self: barrier.wait())
+
+    def work(rank: int) -> int:
+        def act() -> int:
+            time.sleep(0 if rank else 0.2)
+            done.append(rank)
+            return rank
+
+        return context(rank, tmp_path / "events.jsonl").in_turn(act)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, [1, 0])) == [1, 0]
+    assert done == [0, 1]

@@ -4,6 +4,11 @@ from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.reporting.answers import Ranking, answer, exceptions, ranking
 
 
+def without(rows: pd.DataFrame, *gaps: tuple[str, int]) -> pd.DataFrame:
+    """The rows but those of an objective at an epoch, as where a checkpoint is missing."""
+    return rows[[pair not in gaps for pair in zip(rows["objective"], rows["epoch"], strict=True)]]
+
+
 def last(**scores: float) -> dict[str, tuple[float]]:
     return {name: (value,) for name, value in scores.items()}
 
@@ -69,7 +74,7 @@ def test_without_the_biased_one_the_answer_is_about_debiased_cka(tables, make_st
     assert answer(rows, make_study()) == (
         "After epoch 10, on 1,360 test images, "
         "by debiased CKA NSCL (0.900) is closest to CL, 0.400 ahead of SCL (0.500); "
-        "by RSA NSCL (0.750) is closest to CL."
+        "by RSA NSCL (0.750) is closest to CL. No score at this epoch: CE."
     )
     assert exceptions(rows, make_study()) == [
         "debiased CKA on test: SCL, not NSCL, was closest at epoch 1."
@@ -101,10 +106,43 @@ def test_the_reference_is_the_one_of_the_table(tables, make_study):
 
 
 def test_negative_similarities_are_shown_as_they_are(tables, make_study):
-    rows = tables.similarities({}, last(nscl=-0.25, scl=-0.5), epochs=[1])
+    rows = tables.similarities({}, last(nscl=-0.25, scl=-0.5, ce=-0.75), epochs=[1])
     assert answer(rows, make_study()).endswith(
-        "by RSA NSCL (-0.250) is closest to CL, 0.250 ahead of SCL (-0.500)."
+        "by RSA NSCL (-0.250) is closest to CL, 0.250 ahead of SCL (-0.500), then CE (-0.750)."
     )
+
+
+def test_an_objective_without_a_score_at_the_last_epoch_is_named(alignment, make_study):
+    assert answer(without(alignment, ("ce", 10)), make_study()) == (
+        "After epoch 10, on 1,360 test images, "
+        "by CKA NSCL (0.830) is closest to CL, 0.150 ahead of SCL (0.680); "
+        "by RSA NSCL (0.800) is closest to CL, 0.150 ahead of SCL (0.650). "
+        "No score at this epoch: CE."
+    )
+    found = answer(without(alignment, ("ce", 10), ("nscl", 10)), make_study())
+    assert "by CKA SCL (0.680) is closest to CL; " in found
+    assert found.endswith(". No score at this epoch: NSCL, CE.")
+
+
+def test_a_gap_at_an_earlier_epoch_does_not_change_the_answer(alignment, make_study):
+    rows = without(alignment, ("ce", 5), ("nscl", 0))
+    assert answer(rows, make_study()) == answer(alignment, make_study())
+
+
+def test_a_reference_or_a_self_supervised_objective_is_not_missed(tables, make_study):
+    study = make_study(objectives=["cl", "dcl", "nscl", "ce"])
+    rows = tables.similarities(last(nscl=0.5), {}, epochs=[3], reference="ce")
+    assert answer(rows, study).endswith("by CKA NSCL (0.500) is closest to CE.")
+
+
+def test_the_answer_is_of_the_last_epoch_that_has_one(alignment, tables, make_study):
+    expected = answer(alignment, make_study())
+    dcl = tables.similarities(last(dcl=0.5), last(dcl=0.5), epochs=[20])
+    knn = tables.similarities(last(nscl=0.5), {}, epochs=[30], names=("knn", ""))
+    study = make_study(objectives=["cl", "dcl", "nscl", "scl", "ce"])
+    assert answer(pd.concat([alignment, dcl, knn]), study) == expected
+    assert answer(dcl, study) == "No supervised objective was compared with CL."
+    assert answer(knn, study).startswith("Linear CKA and RSA on cosines were not measured: run")
 
 
 def test_without_rows_the_answer_is_what_to_do(make_study):
@@ -152,3 +190,19 @@ def test_epoch_0_is_no_exception(tables, make_study):
 def test_where_nothing_changes_there_is_no_exception(tables, make_study):
     rows = tables.similarities({"nscl": (0.5, 0.9), "scl": (0.2, 0.5)}, {}, epochs=[5, 10])
     assert exceptions(rows, make_study()) == []
+
+
+def test_an_epoch_without_the_one_closest_at_the_end_is_no_exception(tables, make_study):
+    cka = {"nscl": (0.1, 0.1, 0.9), "scl": (0.2, 0.2, 0.5), "ce": (0.3, 0.3, 0.4)}
+    rows = tables.similarities(cka, {}, epochs=[1, 2, 5])
+    assert exceptions(without(rows, ("nscl", 1)), make_study()) == [
+        "CKA on test: CE, not NSCL, was closest at epoch 2."
+    ]
+    assert exceptions(without(rows, ("nscl", 1), ("nscl", 2)), make_study()) == []
+
+
+def test_one_that_is_gone_at_the_end_can_be_an_exception(tables, make_study):
+    rows = tables.similarities({"nscl": (0.6, 0.9), "ce": (0.8, 0.95)}, {}, epochs=[1, 2])
+    assert exceptions(without(rows, ("ce", 2)), make_study()) == [
+        "CKA on test: CE, not NSCL, was closest at epoch 1."
+    ]

@@ -115,6 +115,24 @@ def test_a_metric_that_was_measured_at_some_epochs_leaves_gaps(tmp_path, make_so
     assert "nan" not in text
 
 
+def test_columns_come_in_the_studys_order_whatever_is_missing(tmp_path, make_source):
+    source = make_source(tmp_path / "tiny")
+    for folder in ("alignment", "weight_gap"):
+        path = source.path / folder / f"{folder}.parquet"
+        rows = read_parquet(path)
+        gap = (rows["objective"] == "nscl") & (rows["epoch"] == 0)
+        write_parquet(path, rows[~gap].sort_values(["epoch", "objective"]))
+    written = write_report([read_source(source.path)], tmp_path)
+    train, test, gaps, _ = tables_in(written.report.read_text())
+    header = ["epoch", "CKA nscl", "CKA scl", "CKA ce", "RSA nscl", "RSA scl", "RSA ce"]
+    assert train[0] == test[0] == header
+    assert test[1] == ["0", "-", "1.0000", "1.0000", "-", "1.0000", "1.0000"]
+    assert gaps[0] == [
+        "epoch", "mean nscl", "mean ce", "total nscl", "total ce", "angle° nscl", "angle° ce",
+    ]  # fmt: skip
+    assert gaps[1] == ["0", "-", "0.0000", "-", "0.0000", "-", "0.0000"]
+
+
 def test_a_run_with_debiased_cka_only_has_a_report_about_it(tmp_path, make_source, tables):
     source = make_source(tmp_path / "tiny")
     path = source.path / "alignment" / "alignment.parquet"

@@ -168,6 +168,15 @@ def test_checksums_in_a_file_find_every_changed_byte_of_its_tensors(path, state)
         damage(path)
 
 
+@pytest.mark.parametrize("size", [0, 3, 200, -100])
+def test_a_file_that_was_cut_short_is_said_to_be(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    assert damage(path) == "is damaged (cut short)"
+    with pytest.raises(CheckpointError) as error:
+        load_snapshot(path)
+    assert str(error.value) == f"{path}: is damaged (cut short)"
+
+
 def small_stem(network):
     """As the original changes torchvision's ResNet for small images."""
     network.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)

@@ -159,7 +159,7 @@ def test_epochs_seeds_and_views_differ(data_of, epoch):
     assert not torch.equal(epoch[0].images[0], epoch[0].images[1])
 
 
-def test_the_digest_knows_labels_ids_and_class_names_and_no_pixels(data_of, tmp_path):
+def test_the_digest_knows_labels_ids_and_names_and_no_pixels(data_of, tmp_path):
     data = data_of()
     moved = tmp_path / "photos"
     shutil.copytree(data.study.dataset.path, moved)
@@ -169,10 +169,12 @@ def test_the_digest_knows_labels_ids_and_class_names_and_no_pixels(data_of, tmp_
     (moved / "train/ant").rename(moved / "train/antelope")
     (moved / "test/ant").rename(moved / "test/antelope")
     digests.append(data_of(f"dataset.path={moved}").digest)
-    (moved / "train/cow/1.png").unlink()
+    (moved / "train/cow/1.png").rename(moved / "train/cow/another.png")
+    digests.append(data_of(f"dataset.path={moved}").digest)
+    (moved / "train/cow/another.png").unlink()
     digests.append(data_of(f"dataset.path={moved}").digest)
     digests.append(data_of("dataset.classes=[bee, ant, cow]").digest)
-    assert len(set(digests)) == 4
+    assert len(set(digests)) == 5
     in_memory = data_of("dataset.in_memory=true")
     assert in_memory.digest not in digests
     assert in_memory.image_shape == data.image_shape
