@@ -1,6 +1,6 @@
 """Any model of timm, without its classifier and without randomness of its own."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +66,9 @@ def _outcome(config: TimmConfig, size: tuple[int, int] | None) -> tuple[Any, str
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]), torch.no_grad():
         model = _create(config).train()
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_pre_hook(partial(_refuse_one_pixel, name))
         height, width = size or model.pretrained_cfg.get("input_size", (3, 224, 224))[1:]
         try:
             with _RandomOperations() as chance:
@@ -76,6 +79,16 @@ def _outcome(config: TimmConfig, size: tuple[int, int] | None) -> tuple[Any, str
                 f"{_first_line(error)} (models of one size take encoder.image_size)"
             ) from error
     return output, chance.first
+
+
+def _refuse_one_pixel(name: str, layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+    """Raise ValueError where a convolution is to halve maps of one pixel.
+
+    Its gradient in bfloat16 is read from memory that nobody wrote (torch 2.14 on CPUs).
+    """
+    wide = max(layer.stride) > 1 and max(layer.kernel_size) > 1
+    if wide and inputs[0].shape[2:] == (1, 1):
+        raise ValueError(f"they are too small, for {name} is to halve maps of one pixel")
 
 
 class _RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]

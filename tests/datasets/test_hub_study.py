@@ -43,15 +43,13 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize(
-    ("is_first", "order"), [(True, ["load", "wait"]), (False, ["wait", "load"])]
-)
-def test_the_first_process_converts_while_the_others_wait(make_study, monkeypatch, is_first, order):
+@pytest.mark.parametrize("dataset", ["mini_imagenet", "digits"])
+def test_what_the_library_converts_is_loaded_in_turn(make_study, monkeypatch, dataset):
     done = []
     monkeypatch.setattr(worker, "load_training_data", lambda *arguments: done.append("load"))
-    context = SimpleNamespace(is_first=is_first, device=None, wait=lambda: done.append("wait"))
-    worker._load_in_turn(context, make_study(dataset={"name": "mini_imagenet"}))
-    assert done == order
+    context = SimpleNamespace(device=None, in_turn=lambda load: [done.append("turn"), load()])
+    worker._load_in_turn(context, make_study(dataset={"name": dataset}))
+    assert done == (["load"] if dataset == "digits" else ["turn", "load"])
 
 
 def test_two_processes_train_and_evaluate_together(tmp_path, folder):

@@ -40,10 +40,13 @@ def call(folder, *words, code=0):
     ids=["vit", "timm"],
 )
 def test_a_study_of_two_processes_is_trained_verified_and_measured(
-    tmp_path, encoder, representation, precision
+    tmp_path, photo_folder, encoder, representation, precision
 ):
     run = RunDirectory(tmp_path / "run")
     placed = ["placement=data", f"training.precision={precision}", "--nproc", 2]
+    if encoder != VIT:  # the digits are too small for it
+        photos = f"dataset={{name: image_folder, path: {photo_folder}, image_size: 32}}"
+        placed += [photos, "dataset.classes=3"]
     call(tmp_path, "pretrain", *SMALL, encoder, *placed, "--run-dir", run.path)
     (verdict,) = json.loads(call(tmp_path, "verify", run.path, "--json").stdout)["runs"]
     assert {check["result"] for check in verdict["checks"]} == {"ok"}

@@ -233,6 +233,12 @@ def test_nothing_is_downloaded(monkeypatch):
             "encoder.model: 'test_vit' does not take images of 8x8: Input height (8) should "
             "be divisible by patch size (16) (models of one size take encoder.image_size)",
         ),
+        (
+            "test_efficientnet",
+            None,
+            (8, 8),
+            "encoder.model: 'test_efficientnet' does not take images of 8x8: they are too small, ",
+        ),
         ("vgg11", None, (8, 8), "encoder.model: 'vgg11' does not take images of 8x8: "),
     ],
 )
