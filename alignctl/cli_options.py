@@ -169,7 +169,7 @@ AllPairs = Annotated[
 ]
 Splits = Annotated[
     list[str] | None,
-    typer.Option(help="train or test; may be repeated.", show_default="both"),
+    typer.Option(help="train or test; may be repeated.", show_default="those there are"),
 ]
 Representation = Annotated[
     str,

@@ -105,6 +105,10 @@ class View:
         if handler is not None:
             handler(event)
 
+    def on_notice(self, event: Event) -> None:
+        """See `print_notice`."""
+        print_notice(event["text"])
+
     def on_warning(self, event: Event) -> None:
         """See `print_warning`."""
         print_warning(event["text"])

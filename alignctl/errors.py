@@ -9,6 +9,10 @@ class ConfigError(AlignctlError):
     """Wrong usage: a config, an option or an argument that cannot work (exit code 2)."""
 
 
+class MissingSplitError(ConfigError):
+    """A data set has training images, and no test split to evaluate on."""
+
+
 class DataError(AlignctlError):
     """Images or labels that cannot be read (exit code 1)."""
 

@@ -81,3 +81,9 @@ def test_a_notice_is_on_stderr_and_never_wrapped(capsys):
     print_notice(text)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", f"note: {text}\n")
+
+
+def test_a_worker_can_tell_a_notice(capsys):
+    text = "of the 9 images, [2] are " + "long " * 100
+    console.View()({"event": "notice", "text": text})
+    assert capsys.readouterr() == ("", f"note: {text}\n")

@@ -119,6 +119,8 @@ def _images(
     images = context.in_turn(load) if loading_writes(study.dataset) else load()
     for found in images.values():
         check_image_size(study.encoder, *found.image_shape)
+        for text in found.notices:
+            context.report("notice", text=text)
     return images
 
 

@@ -17,6 +17,7 @@ from alignctl.commands.adoption import (
 )
 from alignctl.commands.compare import check_confidence
 from alignctl.config import StudyConfig
+from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import (
     DEBIASED_CKA,
     ORIGINAL_CKA,
@@ -51,7 +52,7 @@ class EvalOptions:
     """Empty for all others."""
     all_pairs: bool = False
     splits: tuple[str, ...] = ()
-    """Empty for both."""
+    """Empty for those that the data set has."""
     representation: str = "h"
     metrics: tuple[str, ...] = ()
     """Empty for CKA, biased and debiased, and RSA."""
@@ -136,6 +137,7 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
     for split in options.splits:
         if split not in SPLITS:
             raise ConfigError(f"--split: {unknown('a split', split, SPLITS)}")
+    splits, notices = _splits(subject.config.dataset, options.splits)
     check_confidence(options.confidence, options.permutations)
     pairs, missing = _pairs(subject, options)
     epochs = _epochs(subject, pairs, options)
@@ -147,14 +149,29 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
         subject=subject,
         study=subject.config,
         pairs=pairs,
-        splits=tuple(dict.fromkeys(options.splits)) or SPLITS,
+        splits=splits,
         metrics=_metrics(options),
         epochs=epochs,
         options=options,
         num_processes=parse_nproc(options.nproc),
         device=parse_device(options.device),
-        warnings=(*lines, *changes(subject)),
+        warnings=(*notices, *lines, *changes(subject)),
     )
+
+
+def _splits(
+    dataset: DatasetConfig, asked: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The splits to evaluate, and a line on the one that is missing where none is asked for."""
+    from alignctl.datasets import missing_test_split
+
+    wanted = tuple(dict.fromkeys(asked)) or SPLITS
+    missing = missing_test_split(dataset) if "test" in wanted else None
+    if missing is None:
+        return wanted, ()
+    if asked:
+        raise ConfigError(f"--split test: {missing}")
+    return ("train",), (f"evaluating on train only: {missing}",)
 
 
 def _pairs(

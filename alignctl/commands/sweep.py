@@ -10,7 +10,7 @@ from alignctl.commands.adoption import others
 from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
-from alignctl.console import print_line, print_notice
+from alignctl.console import print_line, print_notice, print_warning
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs.directory import RUNS
@@ -174,6 +174,9 @@ def _run_one(
         nproc=_nproc_for_evaluation(plan.nproc),
     )
     evaluation = eval_alignment.plan(str(directory.path), options)
+    if value == plan.values[0]:  # of the others it would be the same
+        for line in evaluation.warnings:
+            print_warning(line)
     eval_alignment.run(evaluation, json_output=json_output)
 
 

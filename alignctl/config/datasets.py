@@ -62,10 +62,18 @@ class StreamableConfig(_ImageFiles):
 
 
 class ImageFolderConfig(StreamableConfig):
-    """A folder with train/ and test/ (or val/), each with one folder of images per class."""
+    """A folder with train/ and test/ (or val/), each with one folder of images per class.
+
+    Images that lie in train/ or in the folder itself have no labels.
+    """
 
     name: Literal["image_folder"] = "image_folder"
     path: DataPath
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share of each class's training images that is the test split, where there is no other;
+    it depends on the names of the files alone."""
+    unknown_classes: Literal["refuse", "ignore"] = "refuse"
+    """What becomes of a class of the test split that the training split lacks."""
 
 
 class ParquetConfig(_ImageFiles):

@@ -3,10 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from alignctl.config.datasets import DatasetConfig, HubConfig, StreamableConfig
+from alignctl.config.datasets import (
+    DatasetConfig,
+    HubConfig,
+    ImageFolderConfig,
+    ParquetConfig,
+    StreamableConfig,
+)
 from alignctl.datasets.digits import digits_source
 from alignctl.datasets.hub import hub_source
-from alignctl.datasets.image_folder import image_folder_source
+from alignctl.datasets.image_folder import find_test_folder, image_folder_source
 from alignctl.datasets.parquet import parquet_source
 from alignctl.datasets.source import (
     EncodedImageSet,
@@ -18,6 +24,7 @@ from alignctl.datasets.source import (
 )
 from alignctl.datasets.svhn import svhn_source
 from alignctl.datasets.torchvision_sets import torchvision_source
+from alignctl.errors import AlignctlError, MissingSplitError
 
 __all__ = [
     "DATASETS",
@@ -26,6 +33,7 @@ __all__ = [
     "Source",
     "Split",
     "load_images",
+    "missing_test_split",
     "open_images",
 ]
 
@@ -47,6 +55,23 @@ DATASETS: dict[str, Callable[[Any, Split], Source]] = {
 def loading_writes(config: DatasetConfig) -> bool:
     """Whether loading may fetch or convert files, which one process is to do before others."""
     return isinstance(config, HubConfig) or bool(getattr(config, "download", False))
+
+
+def missing_test_split(config: DatasetConfig) -> str | None:
+    """Why there is no test split beside the training images; None where that is not known.
+
+    Looks at names of files and at labels, of local files only.
+    """
+    try:
+        if isinstance(config, ImageFolderConfig):
+            find_test_folder(config)
+        elif isinstance(config, ParquetConfig):
+            parquet_source(config, "test")
+    except MissingSplitError as error:
+        return str(error)
+    except AlignctlError:  # whoever reads the images says it
+        return None
+    return None
 
 
 def open_images(config: DatasetConfig, split: Split) -> ImageSet | EncodedImageSet:

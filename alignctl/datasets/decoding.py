@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from alignctl.datasets.conversion import (
+    Losses,
+    UnknownRangeError,
+    largest_value,
+    losses_of,
+    to_rgb,
+)
 from alignctl.errors import DataError
 
 EncodedImage = tuple[str, Path | bytes]
@@ -28,12 +35,15 @@ def decode_images(
     *,
     image_size: int | None,
     resize: int | None = None,
+    losses: Losses | None = None,
 ) -> NDArray[np.uint8]:
     """The pixels of all images in RGB: (num_images, H, W, 3) uint8.
 
     image_size: the shorter side is resized to `resize`, or to it (bilinear with antialiasing), and
     the centre cropped; without it all images must have the same size.
-    Raises DataError for a damaged image, for differing sizes, and for more than the memory holds.
+    losses: is told what the images lose.
+    Raises DataError for a damaged image, for one whose file does not say which value is white, for
+    differing sizes, and for more than the memory holds.
     """
     remaining = iter(encoded)
     pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)
@@ -47,7 +57,7 @@ def decode_images(
                 chunk[i : i + _IMAGES_PER_TASK] for i in range(0, len(chunk), _IMAGES_PER_TASK)
             ]
             decoded = pool.map(
-                lambda task: [_decode(item, image_size, resize) for item in task], tasks
+                lambda task: [_decode(item, image_size, resize, losses) for item in task], tasks
             )
             for (name, _), image in zip(chunk, chain.from_iterable(decoded), strict=True):
                 if image.shape != pixels.shape[1:]:
@@ -58,14 +68,51 @@ def decode_images(
     return pixels
 
 
-def open_image(item: EncodedImage) -> Image.Image:
-    """The whole image in RGB; DataError with its name where it is damaged."""
+def open_image(item: EncodedImage, losses: Losses | None = None) -> Image.Image:
+    """The whole image in RGB; DataError with its name where it cannot be had.
+
+    losses: is told what the image loses.
+    """
     name, data = item
     try:
-        with Image.open(BytesIO(data) if isinstance(data, bytes) else data) as image:
-            return image.convert("RGB")
+        with _opened(data) as image:
+            lost = losses_of(image) if losses is not None else set()
+            converted = to_rgb(image)
+    except UnknownRangeError as error:
+        raise DataError(f"{name}: {error}") from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
+    if losses is not None:
+        losses.add(name, lost)
+    return converted
+
+
+def losses_in_headers(encoded: Iterable[EncodedImage]) -> Losses:
+    """What these images will lose once they are decoded.
+
+    Damaged ones are passed over; DataError for one whose file does not say which value is white.
+    """
+    losses = Losses()
+
+    def look(item: EncodedImage) -> None:
+        name, data = item
+        try:
+            with _opened(data) as image:
+                largest_value(image)
+                losses.add(name, losses_of(image))
+        except UnknownRangeError as error:
+            raise DataError(f"{name}: {error}") from error
+        except Exception:  # whoever decodes it says why
+            return
+
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        for _ in pool.map(look, encoded):
+            pass
+    return losses
+
+
+def _opened(data: Path | bytes) -> Image.Image:
+    return Image.open(BytesIO(data) if isinstance(data, bytes) else data)
 
 
 def resize_and_crop(image: Image.Image, size: int, resize: int | None = None) -> Image.Image:
@@ -94,9 +141,12 @@ def crop_and_resize(image: Image.Image, box: NDArray[np.int64], size: int) -> Im
 
 
 def _decode(
-    item: EncodedImage, image_size: int | None, resize: int | None = None
+    item: EncodedImage,
+    image_size: int | None,
+    resize: int | None = None,
+    losses: Losses | None = None,
 ) -> NDArray[np.uint8]:
-    image = open_image(item)
+    image = open_image(item, losses)
     return np.asarray(image if image_size is None else resize_and_crop(image, image_size, resize))
 
 

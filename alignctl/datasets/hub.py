@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from alignctl.config.datasets import HubConfig
 from alignctl.config.validation import nearest
+from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import EncodedImage, decode_images
 from alignctl.datasets.hub_library import load_splits, place_of
 from alignctl.datasets.source import Source, Split
@@ -41,14 +42,20 @@ def hub_source(config: HubConfig, split: Split) -> Source:
         chosen = _labelled_split(splits, label, place)
     where = f"{place}, split {chosen}"
     encoded = _encoded_images(splits[chosen].data.column(image), where)
+    losses = Losses()
     return Source(
         labels=_labels(splits[chosen].data.column(label), names, where),
         class_names=names,
         read=lambda ids: decode_images(
-            encoded(ids), len(ids), image_size=config.image_size, resize=config.resize
+            encoded(ids),
+            len(ids),
+            image_size=config.image_size,
+            resize=config.resize,
+            losses=losses,
         ),
         encoded=encoded,
         marks=lambda ids: _marks(splits[chosen].data.column(image), ids),
+        losses=losses,
     )
 
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from alignctl.config.datasets import ParquetConfig
+from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import decode_images
 from alignctl.datasets.source import Source, Split
-from alignctl.errors import ConfigError, DataError
+from alignctl.errors import ConfigError, DataError, MissingSplitError
 
 _PREFIXES = {"train": ("train",), "test": ("test", "validation", "val")}
 _IMAGE_COLUMNS = "image", "img"
@@ -44,6 +45,7 @@ def parquet_source(config: ParquetConfig, split: Split) -> Source:
                 f"{shard}, row {row}: label {shard_labels[row]}, but there are {len(names)} classes"
             )
     starts = np.cumsum([0, *map(len, labels)])
+    losses = Losses()
     return Source(
         labels=np.concatenate(labels),
         class_names=names,
@@ -52,7 +54,9 @@ def parquet_source(config: ParquetConfig, split: Split) -> Source:
             len(ids),
             image_size=config.image_size,
             resize=config.resize,
+            losses=losses,
         ),
+        losses=losses,
     )
 
 
@@ -62,7 +66,8 @@ def _shards(root: Path, split: Split) -> list[Path]:
             if shards := sorted(folder.glob(f"{prefix}-*.parquet")):
                 return shards
     wanted = " or ".join(f"{prefix}-*.parquet" for prefix in _PREFIXES[split])
-    raise ConfigError(f"dataset.path: '{root}' has no {wanted}, nor has its folder data/")
+    kind = ConfigError if split == "train" else MissingSplitError
+    raise kind(f"dataset.path: '{root}' has no {wanted}, nor has its folder data/")
 
 
 @contextmanager

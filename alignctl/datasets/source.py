@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from alignctl.config.datasets import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
-from alignctl.datasets.decoding import EncodedImage, open_image
+from alignctl.datasets.conversion import Losses
+from alignctl.datasets.decoding import EncodedImage, losses_in_headers, open_image
 from alignctl.errors import ConfigError
 
 Split = Literal["train", "test"]
 
 _NUM_NAMES_SHOWN = 20
+_HEADERS_LOOKED_AT = 512
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Source:
     where they are not files or their bytes.
     marks: what tells these images from others, in order, without reading them: names of files, or
     sizes; None where `encoded` is.
+    notices: what is to be known of the split before its images are read, a line each.
+    losses: what `read` tells of the images that it converts; None where none is converted.
     """
 
     labels: NDArray[np.int64]
@@ -35,6 +39,8 @@ class Source:
     read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     encoded: Callable[[NDArray[np.int64]], Iterator[tuple[str, Path | bytes]]] | None = None
     marks: Callable[[NDArray[np.int64]], bytes] | None = None
+    notices: tuple[str, ...] = ()
+    losses: Losses | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,14 @@ class ImageSet:
 
     images: (N, H, W, 3) uint8. labels: (N,) index into class_names, the chosen classes.
     ids: (N,) index of each image in the whole split, ascending.
+    notices: what is to be known of them, a line each.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     class_names: tuple[str, ...]
+    notices: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -60,7 +68,8 @@ class ImageSet:
 class EncodedImageSet:
     """The images that a study uses, to be decoded anew whenever they are looked at.
 
-    encoded: see `Source`; marks: of these images. labels, ids, class_names: see `ImageSet`.
+    encoded: see `Source`; marks: of these images. labels, ids, class_names, notices: see
+    `ImageSet`; what images lose is looked up in the headers of some of them.
     image_size, resize: what un-augmented images are brought to; see `decode_images`.
     workers: decoding processes as configured, None where that is left open.
     """
@@ -73,6 +82,7 @@ class EncodedImageSet:
     image_size: int
     resize: int | None
     workers: int | None
+    notices: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -95,7 +105,10 @@ def select_images(source: Source, config: DatasetSelection, split: Split) -> Ima
     Raises ConfigError if `classes` or `images_per_class` ask for what the source does not have.
     """
     chosen = _select(source, config, split)
-    return ImageSet(images=np.ascontiguousarray(source.read(chosen.ids)), **vars(chosen))
+    images = np.ascontiguousarray(source.read(chosen.ids))
+    lost = source.losses and source.losses.notice(f"the {len(images):,} {split} images")
+    notices = (*source.notices, lost) if lost else source.notices
+    return ImageSet(images=images, notices=notices, **vars(chosen))
 
 
 def select_encoded(source: Source, config: StreamableConfig, split: Split) -> EncodedImageSet:
@@ -108,14 +121,26 @@ def select_encoded(source: Source, config: StreamableConfig, split: Split) -> En
     assert config.image_size is not None, "the config asks for it where in_memory is false"
     chosen = _select(source, config, split)
     open_image(next(source.encoded(chosen.ids[:1])))
+    lost = _lost_when_decoded(source, chosen.ids, split)
     return EncodedImageSet(
         encoded=source.encoded,
         marks=source.marks(chosen.ids),
         image_size=config.image_size,
         resize=config.resize,
         workers=config.workers,
+        notices=(*source.notices, lost) if lost else source.notices,
         **vars(chosen),
     )
+
+
+def _lost_when_decoded(source: Source, ids: NDArray[np.int64], split: Split) -> str | None:
+    """What some images, evenly spread, will lose; all of them where there are few."""
+    assert source.encoded is not None, "select_encoded has seen it"
+    looked_at = ids[:: -(-len(ids) // _HEADERS_LOOKED_AT)]
+    some = f"the {len(ids):,} {split} images"
+    if len(looked_at) < len(ids):
+        some = f"{len(looked_at):,} of {some} whose headers were looked at"
+    return losses_in_headers(source.encoded(looked_at)).notice(some)
 
 
 def _select(source: Source, config: DatasetSelection, split: Split) -> _Selection:
@@ -152,9 +177,8 @@ def _chosen_classes(names: tuple[str, ...], config: DatasetSelection) -> list[in
     for index in chosen:
         if chosen.count(index) > 1:
             raise ConfigError(f"dataset.classes: '{names[index]}' is listed twice")
-    if len(chosen) < 2:
-        found = f"one class only, '{names[chosen[0]]}'" if chosen else "no class"
-        raise ConfigError(f"dataset.classes: {found}; the objectives need at least two")
+    if not chosen:
+        raise ConfigError("dataset.classes: no class is chosen")
     return chosen
 
 

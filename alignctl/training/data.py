@@ -14,6 +14,7 @@ from torch import Tensor
 from alignctl.augmentations import make_views, to_device
 from alignctl.config import StudyConfig
 from alignctl.datasets import EncodedImageSet, ImageSet, open_images
+from alignctl.datasets.labels import refuse_too_few_classes
 from alignctl.errors import ConfigError
 from alignctl.objectives import ALONE, Peers, ViewBatch
 from alignctl.training.batches import draw_batches
@@ -79,6 +80,8 @@ class TrainingData:
     """SHA-256 of images, labels and ids. Of images that are not in memory: of labels, ids, the
     names of classes, and the names of files or the sizes of images; their pixels are proven by the
     digest of each epoch's batches."""
+    notices: tuple[str, ...] = ()
+    """What is to be known of the images, a line each."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -125,8 +128,12 @@ class TrainingData:
 
 
 def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData:
-    """The train split, in memory or not; ConfigError where it does not fill one batch."""
+    """The train split, in memory or not.
+
+    Raises ConfigError where it does not fill one batch, or lacks the labels of an objective.
+    """
     found = open_images(study.dataset, "train")
+    refuse_too_few_classes(study.objectives, found.class_names)
     if len(found.ids) < study.training.batch_size:
         raise ConfigError(
             f"training.batch_size: {study.training.batch_size} images, "
@@ -145,6 +152,7 @@ def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData
         ids=found.ids,
         num_classes=len(found.class_names),
         digest=_digest(found),
+        notices=found.notices,
     )
 
 

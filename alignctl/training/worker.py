@@ -80,6 +80,8 @@ def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
     shape = grid(study, context.world_size)
     mesh = make_mesh(context.device.type, shape.num_groups, shape.num_shares)
     data = _load_in_turn(context, study)
+    for text in data.notices:
+        context.report("notice", text=text)
     check_image_size(study.encoder, *data.image_shape)
     members = [
         build_member(study, config, num_classes=data.num_classes, device=context.device, mesh=mesh)

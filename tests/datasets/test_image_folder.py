@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -87,12 +88,11 @@ def test_the_centre_can_be_cut_from_a_larger_resolution(root):
 
 
 def test_files_and_folders_stand_in_the_order_of_their_paths_parts(root):
-    names = ["a/b/1.png", "a/b.png", "a-/2.png", "a-.png", "a.png", ".c/3.JPEG", "Z.png", "é.png"]
+    names = ["a/b/1.png", "a/b.png", "a-/2.png", "a-.png", "a.png", "c/3.JPEG", "Z.png", "é.png"]
     for name in names:
         write(root / "train/ape" / name, 1, size=(3, 3))
     (root / "train/ape/d.png").mkdir()
     write(root / "train/ape/d.png/4.webp", 1)
-    (root / "train/ape/link").symlink_to(root / "train")  # is not entered: it might lead back
     (root / "train/ape/e.png").symlink_to(root / "train/ape/a.png")
     source = image_folder_source(ImageFolderConfig(path=root, classes=("ape", "cat")), "train")
     ids = np.flatnonzero(source.labels == 0)
@@ -101,6 +101,93 @@ def test_files_and_folders_stand_in_the_order_of_their_paths_parts(root):
     )  # as sorted(Path) does
     assert [path for _, path in source.encoded(ids)] == expected
     assert [name for name, _ in source.encoded(ids)] == [str(path) for path in expected]
+
+
+def test_what_is_left_out_is_told_once_in_one_line(root):
+    write(root / "train/dog/.ipynb_checkpoints/b-checkpoint.png", 1)
+    write(root / "train/__MACOSX/dog/._b.png", 1)
+    write(root / "train/loose.png", 1)
+    train = load_images(ImageFolderConfig(path=root), "train")
+    assert train.class_names == ("cat", "dog")
+    assert train.images[:, 0, 0, 0].tolist() == [4, 3, 2, 1]
+    assert train.notices == (
+        f"left out of {root}/train: 2 files with no image's suffix (1 without a suffix, 1 .txt); "
+        "1 hidden file; 3 hidden or tool-made folders (1 .thumbnails, 1 __MACOSX, "
+        f"1 .ipynb_checkpoints); 1 image beside the folders of classes ({root}/train/loose.png)",
+    )
+    assert load_images(ImageFolderConfig(path=root), "test").notices == ()
+
+
+def test_what_images_lose_is_told(root):
+    Image.new("RGBA", (6, 5)).save(root / "test/cat/s.png")
+    assert load_images(ImageFolderConfig(path=root), "test").notices == (
+        "of the 3 test images, 1 with transparent parts lose their transparency "
+        f"({root}/test/cat/s.png)",
+    )
+
+
+@pytest.mark.parametrize("layout", ["train/{}", "{}"])
+def test_images_without_folders_of_classes_have_no_labels(tmp_path, layout):
+    for number, name in enumerate(("b.png", "a.jfif", ".c.png", "d.txt")):
+        write(tmp_path / layout.format(f"{name}.png"), number)
+        (tmp_path / layout.format(f"{name}.png")).rename(tmp_path / layout.format(name))
+    write(tmp_path / "test/deep/q.png", 7)
+    train = load_images(ImageFolderConfig(path=tmp_path), "train")
+    assert train.class_names == ("unlabelled",)
+    assert train.images[:, 0, 0, 0].tolist() == [1, 0]
+    assert train.labels.tolist() == [0, 0]
+    test = load_images(ImageFolderConfig(path=tmp_path), "test")
+    assert (test.class_names, test.labels.tolist()) == (("unlabelled",), [0])
+
+
+# --- a part of train/ for testing
+
+
+@pytest.fixture
+def trained_only(tmp_path):
+    """Images of 10, 3 and 1 in three classes of train/."""
+    for name, count in (("a", 10), ("b", 3), ("c", 1)):
+        for number in range(count):
+            write(tmp_path / f"train/{name}/{number}.png", number, size=(2, 2))
+    return tmp_path
+
+
+def names_of(source):
+    encoded = source.encoded(np.arange(len(source.labels)))
+    return ["/".join(path.parts[-2:]) for _, path in encoded]
+
+
+@pytest.mark.parametrize(("fraction", "counts"), [(0.2, [2, 1]), (0.01, [1, 1]), (0.99, [9, 2])])
+def test_a_share_of_every_class_is_set_aside_and_something_is_left_to_train_on(
+    trained_only, fraction, counts
+):
+    config = ImageFolderConfig(path=trained_only, test_fraction=fraction)
+    train, test = (image_folder_source(config, split) for split in ("train", "test"))
+    assert np.bincount(test.labels, minlength=3).tolist() == [*counts, 0]
+    assert sorted(names_of(train) + names_of(test)) == names_of(
+        image_folder_source(ImageFolderConfig(path=trained_only), "train")
+    )
+    assert train.class_names == test.class_names == ("a", "b", "c")
+
+
+def test_which_images_are_set_aside_depends_on_their_names_alone(trained_only, tmp_path):
+    config = ImageFolderConfig(path=trained_only, test_fraction=0.5)
+    test = names_of(image_folder_source(config, "test"))
+    assert test == ["a/0.png", "a/1.png", "a/2.png", "a/7.png", "a/8.png", "b/0.png", "b/2.png"]
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(trained_only / "train", elsewhere / "train")
+    moved = ImageFolderConfig(path=elsewhere, test_fraction=0.5)
+    assert names_of(image_folder_source(moved, "test")) == test
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_no_part_is_set_aside_where_there_are_test_images(root, split):
+    config = ImageFolderConfig(path=root, test_fraction=0.5)
+    with pytest.raises(ConfigError) as error:
+        image_folder_source(config, split)
+    assert str(error.value) == (
+        f"dataset.test_fraction: '{root}/test' holds test images; leave the key out to use them"
+    )
 
 
 def test_encoded_images_come_in_the_order_asked_for(root):
@@ -136,7 +223,7 @@ def test_a_corrupt_image_is_named(root):
         ("", "train", "there is no folder"),
         ("train", "train", "has no folder train/"),
         ("train", "test", "has no folder train/"),
-        ("test", "test", "has no folder test/ or val/"),
+        ("test", "test", "has 'train/' and has no folder test/ or val/"),
     ],
 )
 def test_missing_folders_are_config_errors(root, missing, split, message):
@@ -152,13 +239,26 @@ def test_a_file_is_no_image_folder(root):
 
 def test_a_test_class_that_was_never_trained_is_refused(root):
     write(root / "test/dgo/1.png", 1)
-    with pytest.raises(ConfigError, match=r"test/dgo' is not a class of .*; did you mean 'dog'\?"):
+    message = (
+        f"dataset.path: '{root}/test/dgo' is not a class of '{root}/train'; did you mean 'dog'? "
+        "(cat, dog); dataset.unknown_classes=ignore leaves out such classes"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         load_images(ImageFolderConfig(path=root), "test")
+
+
+def test_a_test_class_that_was_never_trained_can_be_left_out(root):
+    write(root / "test/ant/1.png", 1)
+    write(root / "test/dgo/1.png", 1)
+    test = load_images(ImageFolderConfig(path=root, unknown_classes="ignore"), "test")
+    assert test.class_names == ("cat", "dog")
+    assert test.images[:, 0, 0, 0].tolist() == [8, 7]
+    assert test.notices == (f"left out of {root}/test: ant, dgo, which {root}/train does not have",)
 
 
 def test_folders_without_classes_or_images_are_refused(root):
     (root / "empty/train").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="no class"):
+    with pytest.raises(ConfigError, match=r"has no class folders and no images; it is empty$"):
         load_images(ImageFolderConfig(path=root / "empty"), "train")
     (root / "train/eel").mkdir()
     with pytest.raises(ConfigError, match="'eel' has no training images"):

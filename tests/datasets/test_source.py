@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from alignctl.config.datasets import DatasetConfig, DatasetSelection, StreamableConfig
 from alignctl.datasets import DATASETS, load_images
+from alignctl.datasets.conversion import Loss, Losses
 from alignctl.datasets.source import (
     EncodedImageSet,
     ImageSet,
@@ -113,9 +114,7 @@ def test_a_class_may_be_missing_in_the_test_split():
     ("selection", "message"),
     [
         ({"classes": 4}, "dataset.classes: 4 is more than the 3 there are"),
-        ({"classes": 1}, "dataset.classes: one class only, 'cat'"),
-        ({"classes": ("dog",)}, "dataset.classes: one class only, 'dog'"),
-        ({"classes": ()}, "dataset.classes: no class"),
+        ({"classes": ()}, "dataset.classes: no class is chosen$"),
         ({"classes": (0, 3)}, r"dataset.classes: 3 is not a class \(0 to 2\)"),
         ({"classes": (0, -1)}, "dataset.classes: -1 is not a class"),
         (
@@ -134,6 +133,56 @@ def test_a_choice_that_cannot_be_met_names_its_key(selection, message):
     with pytest.raises(ConfigError, match=f"^{message}" if message[0] == "d" else message) as error:
         select(**selection)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("classes", [1, ("cat",)])
+def test_one_class_is_enough_here(classes):
+    chosen = select(classes=classes)
+    assert (chosen.class_names, chosen.ids.tolist()) == (("cat",), [1, 4, 6, 9])
+
+
+def test_what_images_lose_is_told_with_the_split_after_what_the_source_says():
+    def read(ids):
+        losses.add("a", {Loss.CMYK})
+        return np.zeros((len(ids), 1, 1, 3), np.uint8)
+
+    losses = Losses()
+    source = Source(LABELS, NAMES, read, notices=("first",), losses=losses)
+    assert select_images(source, DatasetSelection(), "test").notices == (
+        "first",
+        "of the 9 test images, 1 in CMYK are converted without their colour profile (a)",
+    )
+
+
+def grey_files(num_images, num_wide):
+    """A source of so many grey images of 8 bits, evenly spread among them some of 16 bits."""
+    files = [BytesIO(), BytesIO()]
+    for file, dtype in zip(files, (np.uint8, np.uint16), strict=True):
+        Image.fromarray(np.zeros((2, 2), dtype)).save(file, "PNG")
+    every = num_images // num_wide
+    return Source(
+        labels=np.zeros(num_images, np.int64),
+        class_names=("grey",),
+        read=lambda ids: pytest.fail("nothing is to be decoded"),
+        encoded=lambda ids: ((f"{i:04}", files[int(i % every == 0)].getvalue()) for i in ids),
+        marks=lambda ids: b"",
+        notices=("first",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_images", "images"),
+    [
+        (10, "the 10 train images"),
+        (512, "the 512 train images"),
+        (600, "300 of the 600 train images whose headers were looked at"),
+    ],
+)
+def test_what_streamed_images_will_lose_is_told_before_they_are_decoded(num_images, images):
+    config = StreamableConfig(in_memory=False, image_size=2)
+    chosen = select_encoded(grey_files(num_images, 2), config, "train")
+    lost = "2 with more than 8 bits per channel are scaled to 8 (0000)"
+    assert chosen.notices == ("first", f"of {images}, {lost}")
 
 
 def test_a_training_class_without_images_is_refused():
