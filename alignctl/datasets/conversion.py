@@ -19,6 +19,7 @@ from PIL import Image
 _TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _EXIF_ORIENTATION = 258, 262, 274
 _WHITE_IS_ZERO = 0
 _BYTE, _FULL_RANGE = 2**8 - 1, 2**16 - 1
+_DARK = 64  # where no value of 16 bits has more than 14
 _WIDE = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _CHANNELS_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 _FORMATS_OF_FULL_RANGE = ("PNG", "PPM")  # of a mode that other formats use for 32 bits
@@ -44,10 +45,17 @@ class Losses:
     def __init__(self) -> None:
         self._lock = Lock()
         self._found: dict[Loss, tuple[int, str]] = {}
+        self._brightest: int | None = None
 
-    def add(self, name: str, found: Iterable[Loss]) -> None:
-        """Count an image; the example of a loss is the first name in alphabetical order."""
+    def add(self, name: str, found: Iterable[Loss], scaled: Image.Image | None = None) -> None:
+        """Count an image; the example of a loss is the first name in alphabetical order.
+
+        scaled: what became of it, where that is known and it had more than 8 bits.
+        """
+        brightest = 0 if scaled is None else int(np.asarray(scaled).max())
         with self._lock:
+            if scaled is not None:
+                self._brightest = max(self._brightest or 0, brightest)
             for loss in found:
                 count, example = self._found.get(loss, (0, name))
                 self._found[loss] = count + 1, min(example, name)
@@ -58,6 +66,11 @@ class Losses:
             return None
         kinds = [loss for loss in Loss if loss in self._found]
         parts = [f"{self._found[k][0]:,} {k.value} ({self._found[k][1]})" for k in kinds]
+        if self._brightest is not None and self._brightest < _DARK:
+            parts[0] += (
+                f", which leaves no value above {self._brightest} of 255: where they use fewer "
+                "bits than the files have, scale them before"
+            )
         return f"of {images}, {'; '.join(parts)}"
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from alignctl.datasets.conversion import (
+    Loss,
     Losses,
     UnknownRangeError,
     largest_value,
@@ -83,7 +84,7 @@ def open_image(item: EncodedImage, losses: Losses | None = None) -> Image.Image:
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
     if losses is not None:
-        losses.add(name, lost)
+        losses.add(name, lost, converted if Loss.MORE_BITS in lost else None)
     return converted
 
 

@@ -83,6 +83,18 @@ def test_12_bits_are_scaled_from_the_range_of_12_bits():
     assert notice == SCALED
 
 
+@pytest.mark.parametrize(("largest", "told"), [(4095, 16), (1023, 4), (16383, None)])
+def test_16_bits_of_which_few_are_used_stay_dark_and_that_is_told(largest, told):
+    dark = np.linspace(0, largest, 256).astype(np.uint16).reshape(16, 16)
+    pixels, notice = gray(file_of(Image.fromarray(dark)))
+    assert pixels.max() == round(largest / 257)
+    hint = (
+        f", which leaves no value above {told} of 255: where they use fewer bits than the files "
+        "have, scale them before"
+    )
+    assert notice == SCALED + (hint if told else "")
+
+
 def test_white_is_zero_where_a_tiff_says_so():
     data = np.array([0, 257, 65535], "<u2").tobytes()
     pixels, _ = gray(tiff(data, width=3, bits=16, photometric=0))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from alignctl.config.datasets import ImageFolderConfig
-from alignctl.datasets import load_images
+from alignctl.datasets import load_images, missing_test_split
 from alignctl.datasets.image_folder import image_folder_source
 from alignctl.errors import ConfigError, DataError
 
@@ -263,3 +263,12 @@ def test_folders_without_classes_or_images_are_refused(root):
     (root / "train/eel").mkdir()
     with pytest.raises(ConfigError, match="'eel' has no training images"):
         load_images(ImageFolderConfig(path=root), "train")
+
+
+def test_a_missing_test_split_is_known_without_reading_images(root, tmp_path):
+    config = ImageFolderConfig(path=root)
+    assert missing_test_split(config) is None
+    shutil.rmtree(root / "test")
+    assert missing_test_split(config).startswith(f"dataset.path: '{root}' has 'train/' and has no")
+    assert missing_test_split(ImageFolderConfig(path=root, test_fraction=0.5)) is None
+    assert missing_test_split(ImageFolderConfig(path=tmp_path / "gone")) is None  # another error

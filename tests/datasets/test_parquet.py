@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from alignctl.config.datasets import ParquetConfig
-from alignctl.datasets import load_images
+from alignctl.datasets import load_images, missing_test_split
 from alignctl.errors import ConfigError, DataError
 
 NAMES = ["cat", "dog", "emu"]
@@ -211,3 +211,27 @@ def test_labels_must_be_whole_numbers_of_known_classes(tmp_path):
     write(tmp_path / "train-0.parquet", [0, 3], [1, 2])
     with pytest.raises(DataError, match=r"row 1: label 3, but there are 3 classes"):
         reds(tmp_path)
+
+
+def test_images_of_16_bits_are_scaled_and_that_is_told(tmp_path):
+    file = BytesIO()
+    Image.fromarray(np.full((3, 4), 257 * 100, np.uint16)).save(file, "PNG")
+    shard = tmp_path / "train-00000-of-00001.parquet"
+    write(shard, [0, 1], [100, file.getvalue()], names=["cat", "dog"])
+    train = load_images(ParquetConfig(path=tmp_path), "train")
+    assert train.images[:, 0, 0, 0].tolist() == [100, 100]
+    assert train.notices == (
+        "of the 2 train images, 1 with more than 8 bits per channel are scaled to 8 "
+        f"({shard}, row 1)",
+    )
+
+
+def test_training_shards_alone_have_no_test_split(tmp_path):
+    write(tmp_path / "train-00000-of-00001.parquet", [0, 1], [1, 2])
+    config = ParquetConfig(path=tmp_path)
+    assert missing_test_split(config) == (
+        f"dataset.path: '{tmp_path}' has no test-*.parquet or validation-*.parquet or "
+        "val-*.parquet, nor has its folder data/"
+    )
+    write(tmp_path / "test-00000-of-00001.parquet", [0, 1], [1, 2])
+    assert missing_test_split(config) is None
