@@ -28,11 +28,11 @@ _FORMATS_OF_FULL_RANGE = ("PNG", "PPM")  # of a mode that other formats use for 
 class Loss(Enum):
     """What an image may have that its 8 bits of red, green and blue do not show."""
 
-    MORE_BITS = "with more than 8 bits per channel are scaled to 8"
-    TRANSPARENCY = "with transparent parts lose their transparency"
-    FRAMES = "with several frames or pages are used with their first alone"
-    ROTATION = "are not rotated as their EXIF data say"
-    CMYK = "in CMYK are converted without their colour profile"
+    MORE_BITS = "with more than 8 bits per channel, scaled to 8"
+    TRANSPARENCY = "with transparent parts, shown without transparency"
+    FRAMES = "with several frames or pages, of which the first is used"
+    ROTATION = "with an EXIF rotation, which is not applied"
+    CMYK = "in CMYK, converted without a colour profile"
 
 
 class UnknownRangeError(ValueError):
@@ -68,10 +68,10 @@ class Losses:
         parts = [f"{self._found[k][0]:,} {k.value} ({self._found[k][1]})" for k in kinds]
         if self._brightest is not None and self._brightest < _DARK:
             parts[0] += (
-                f", which leaves no value above {self._brightest} of 255: where they use fewer "
-                "bits than the files have, scale them before"
+                f", with no value above {self._brightest} of 255 then: where they use fewer bits "
+                "than the files have, scale them before"
             )
-        return f"of {images}, {'; '.join(parts)}"
+        return f"among {images}: {'; '.join(parts)}"
 
 
 def losses_of(image: Image.Image) -> set[Loss]:

@@ -36,7 +36,7 @@ class SplitFolder:
     @property
     def is_labelled(self) -> bool:
         """Whether its images lie in folders of classes."""
-        return UNLABELLED not in self.classes or self.classes[UNLABELLED] != self.path
+        return list(self.classes.values()) != [self.path]
 
 
 def training_folder(root: Path) -> SplitFolder:
@@ -92,7 +92,7 @@ def _labelled_as(train: SplitFolder, folder: Path) -> SplitFolder | None:
 
 
 def _named(root: Path, names: tuple[str, ...]) -> list[Path]:
-    """The folders of these names, in the order of the names; upper case where there is no other."""
+    """The folders of these names, in the order of the names; in any case where lower is missing."""
     there, found = _folders(root), []
     for name in names:
         alike = [name] if name in there else [each for each in there if each.lower() == name]

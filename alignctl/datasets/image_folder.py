@@ -1,8 +1,9 @@
 """Folders of image files: SPLIT/CLASS/**/IMAGE, or images without labels."""
 
 import hashlib
+import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from alignctl.datasets.image_files import (
 from alignctl.datasets.source import Source, Split, class_hint
 from alignctl.errors import ConfigError, MissingSplitError
 
+_NUM_NAMED = 10  # of many classes
+
 
 def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
     """The images of one split; class names and order are those of the folders in train/.
@@ -34,6 +37,8 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
     train = training_folder(_root(config))
     folder, notices = _split_folder(config, train, split)
     by_class, left_out = _files(config, folder, split, tuple(train.classes))
+    if split == "train" and config.classes is None and left_out:
+        _refuse_empty_classes(train, by_class, left_out)
     files = [file for found in by_class for file in found]
     start = len(str(folder.path)) + 1
 
@@ -52,7 +57,7 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
             losses=losses,
         ),
         encoded=encoded,
-        marks=lambda ids: "\0".join(files[index][start:] for index in ids).encode(),
+        marks=lambda ids: os.fsencode("\0".join(files[index][start:] for index in ids)),
         notices=(*notices, left_out) if left_out else notices,
         losses=losses,
     )
@@ -97,8 +102,9 @@ def _split_folder(
             f"{class_hint(name, tuple(train.classes))}; dataset.unknown_classes=ignore leaves out "
             "such classes"
         )
-    listed = ", ".join(unknown)
-    left_out = f"left out of {found.path}: {listed}, which {train.path} does not have"
+    listed = ", ".join(unknown[:_NUM_NAMED])
+    more = f" and {len(unknown) - _NUM_NAMED} more" if len(unknown) > _NUM_NAMED else ""
+    left_out = f"left out of {found.path}: {listed}{more}, which {train.path} does not have"
     return found, (*notices, left_out)
 
 
@@ -124,6 +130,15 @@ def _files_of(folder: SplitFolder, name: str, left_out: LeftOut) -> list[str]:
     return list(image_files(place, within=within, left_out=left_out, deep=folder.deep))
 
 
+def _refuse_empty_classes(
+    train: SplitFolder, by_class: Sequence[Sequence[str]], left_out: str
+) -> None:
+    """Say what was left out where that may be why a class has no images."""
+    for name, files in zip(train.classes, by_class, strict=True):
+        if not files:
+            raise ConfigError(f"dataset.classes: '{name}' has no training images; {left_out}")
+
+
 def _look_beside_classes(folder: Path, left_out: LeftOut) -> None:
     for entry in entries_of(folder):
         if is_folder(entry):
@@ -143,6 +158,6 @@ def _set_aside(files: list[str], folder: Path, fraction: float) -> set[str]:
 
     def draw(file: str) -> bytes:
         name = unicodedata.normalize("NFC", file[start:])
-        return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        return hashlib.sha256(os.fsencode(name)).digest()
 
     return set(sorted(files, key=draw)[: max(count, 0)])

@@ -2,19 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from alignctl.config.objectives import ObjectiveConfig
 from alignctl.errors import ConfigError
 
 UNLABELLED = "unlabelled"
-"""The name of the one class that all images of a source without labels are in."""
-
-
-def unlabelled(num_images: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels (N,) and class names of images of which nobody knows a label: one class of all."""
-    return np.zeros(num_images, dtype=np.int64), (UNLABELLED,)
+"""The name of the one class, 0, that all images of a source without labels are in."""
 
 
 def refuse_too_few_classes(

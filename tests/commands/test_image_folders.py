@@ -39,7 +39,7 @@ def notices(run):
 def told(folder, split, num_images, first="00"):
     return [
         f"left out of {folder}/train: 1 file with no image's suffix (1 .txt)",
-        f"of the {num_images} {split} images, {num_images} with more than 8 bits per channel are "
+        f"among the {num_images} {split} images: {num_images} with more than 8 bits per channel, "
         f"scaled to 8 ({folder}/train/{first}.png)",
     ]
 

@@ -54,7 +54,7 @@ def gray(data):
     return pixels[..., 0], losses.notice("1 image")
 
 
-SCALED = "of 1 image, 1 with more than 8 bits per channel are scaled to 8 (x)"
+SCALED = "among 1 image: 1 with more than 8 bits per channel, scaled to 8 (x)"
 WIDE = {
     "png": file_of(Image.fromarray(RAMP)),
     "tiff": file_of(Image.fromarray(RAMP), "TIFF"),
@@ -89,7 +89,7 @@ def test_16_bits_of_which_few_are_used_stay_dark_and_that_is_told(largest, told)
     pixels, notice = gray(file_of(Image.fromarray(dark)))
     assert pixels.max() == round(largest / 257)
     hint = (
-        f", which leaves no value above {told} of 255: where they use fewer bits than the files "
+        f", with no value above {told} of 255 then: where they use fewer bits than the files "
         "have, scale them before"
     )
     assert notice == SCALED + (hint if told else "")
@@ -188,7 +188,7 @@ def test_only_transparency_that_can_be_seen_is_told_and_hidden_colours_show():
         found = open_image((name, data), losses)
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
         assert losses.notice("1 image") == (
-            f"of 1 image, 1 with transparent parts lose their transparency ({name})"
+            f"among 1 image: 1 with transparent parts, shown without transparency ({name})"
         )
     for opaque in (bytes([255] * 16), 200):  # the second is a colour that no pixel has
         data = file_of(palette, transparency=opaque)
@@ -204,7 +204,7 @@ def test_of_several_frames_the_first_is_used_and_that_is_told(kind):
     assert red > 190
     assert blue < 10
     assert losses.notice("1 image") == (
-        "of 1 image, 1 with several frames or pages are used with their first alone (x)"
+        "among 1 image: 1 with several frames or pages, of which the first is used (x)"
     )
 
 
@@ -216,7 +216,7 @@ def test_a_rotation_is_told_and_not_applied(kind, orientation):
     losses = Losses()
     data = file_of(Image.new("RGB", (4, 2)), kind, exif=exif)
     assert open_image(("x", data), losses).size == (4, 2)
-    told = "of 1 image, 1 are not rotated as their EXIF data say (x)"
+    told = "among 1 image: 1 with an EXIF rotation, which is not applied (x)"
     assert losses.notice("1 image") == (None if orientation == 1 else told)
 
 
@@ -249,7 +249,7 @@ def test_cmyk_is_told():
     losses = Losses()
     open_image(("x", file_of(Image.new("CMYK", (4, 4)), "JPEG")), losses)
     assert losses.notice("1 image") == (
-        "of 1 image, 1 in CMYK are converted without their colour profile (x)"
+        "among 1 image: 1 in CMYK, converted without a colour profile (x)"
     )
 
 
@@ -260,6 +260,6 @@ def test_all_losses_are_one_line_with_counts_and_the_first_name():
     losses.add("a", {Loss.FRAMES, Loss.MORE_BITS})
     losses.add("b", set())
     assert losses.notice("9 images") == (
-        "of 9 images, 1 with more than 8 bits per channel are scaled to 8 (a); "
-        "2 with several frames or pages are used with their first alone (a)"
+        "among 9 images: 1 with more than 8 bits per channel, scaled to 8 (a); "
+        "2 with several frames or pages, of which the first is used (a)"
     )

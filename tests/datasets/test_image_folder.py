@@ -118,10 +118,17 @@ def test_what_is_left_out_is_told_once_in_one_line(root):
     assert load_images(ImageFolderConfig(path=root), "test").notices == ()
 
 
+def test_a_class_of_which_all_was_left_out_says_so(root):
+    (root / "train/eel").mkdir()
+    (root / "train/eel/1.heic").touch()
+    with pytest.raises(ConfigError, match=r"^dataset.classes: 'eel' has no .* 1 \.heic\)"):
+        load_images(ImageFolderConfig(path=root), "train")
+
+
 def test_what_images_lose_is_told(root):
     Image.new("RGBA", (6, 5)).save(root / "test/cat/s.png")
     assert load_images(ImageFolderConfig(path=root), "test").notices == (
-        "of the 3 test images, 1 with transparent parts lose their transparency "
+        "among the 3 test images: 1 with transparent parts, shown without transparency "
         f"({root}/test/cat/s.png)",
     )
 

@@ -2,17 +2,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from alignctl.config.objectives import ObjectiveConfig
-from alignctl.datasets.labels import refuse_too_few_classes, unlabelled
+from alignctl.datasets.labels import refuse_too_few_classes
 from alignctl.errors import ConfigError
 
 
 def objectives(*names):
     return TypeAdapter(tuple[ObjectiveConfig, ...]).validate_python(names)
-
-
-def test_images_without_labels_are_of_one_class():
-    labels, names = unlabelled(3)
-    assert (labels.tolist(), names) == ([0, 0, 0], ("unlabelled",))
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_images_of_16_bits_are_scaled_and_that_is_told(tmp_path):
     train = load_images(ParquetConfig(path=tmp_path), "train")
     assert train.images[:, 0, 0, 0].tolist() == [100, 100]
     assert train.notices == (
-        "of the 2 train images, 1 with more than 8 bits per channel are scaled to 8 "
+        "among the 2 train images: 1 with more than 8 bits per channel, scaled to 8 "
         f"({shard}, row 1)",
     )
 

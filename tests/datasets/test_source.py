@@ -150,7 +150,7 @@ def test_what_images_lose_is_told_with_the_split_after_what_the_source_says():
     source = Source(LABELS, NAMES, read, notices=("first",), losses=losses)
     assert select_images(source, DatasetSelection(), "test").notices == (
         "first",
-        "of the 9 test images, 1 in CMYK are converted without their colour profile (a)",
+        "among the 9 test images: 1 in CMYK, converted without a colour profile (a)",
     )
 
 
@@ -181,8 +181,8 @@ def grey_files(num_images, num_wide):
 def test_what_streamed_images_will_lose_is_told_before_they_are_decoded(num_images, images):
     config = StreamableConfig(in_memory=False, image_size=2)
     chosen = select_encoded(grey_files(num_images, 2), config, "train")
-    lost = "2 with more than 8 bits per channel are scaled to 8 (0000)"
-    assert chosen.notices == ("first", f"of {images}, {lost}")
+    lost = "2 with more than 8 bits per channel, scaled to 8 (0000)"
+    assert chosen.notices == ("first", f"among {images}: {lost}")
 
 
 def test_a_training_class_without_images_is_refused():
