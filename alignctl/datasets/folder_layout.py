@@ -73,10 +73,10 @@ def test_folder(root: Path, train: SplitFolder) -> tuple[SplitFolder, tuple[str,
             why = f"no folder of a class of '{train.path}': {'; '.join(passed_over)}"
             return found, (f"'{folder}' is taken as the test split, for others have {why}",)
         passed_over.append(f"in '{folder}', {_contents(folder)}")
-    wanted = "with folders of its classes" if train.is_labelled else "with images"
+    wanted = f"with a class of '{train.path}'" if train.is_labelled else "with images"
     raise MissingSplitError(
-        f"dataset.path: '{root}' has '{train.path.name}/' and has no folder test/ or val/ (or "
-        f"valid/, validation/, testing/) {wanted}"
+        f"dataset.path: '{root}' has no folder test/ or val/ (or valid/, validation/, testing/) "
+        f"{wanted}"
         f"{''.join(f'; {each}' for each in passed_over)}; dataset.test_fraction=0.2 sets a part of "
         "the training images aside"
     )

@@ -52,7 +52,7 @@ def test_cl_and_dcl_go_from_images_without_labels_to_a_report(call, folder):
     manifest = Manifest.read(run.manifest_file)
     assert (manifest.num_classes, manifest.num_train_images) == (1, 16)
 
-    missing = f"dataset.path: '{folder}' has 'train/' and has no folder test/ or val/ "
+    missing = f"dataset.path: '{folder}' has no folder test/ or val/ "
     done = call("eval-alignment", "mine")
     assert done.code == 0
     assert done.stderr.startswith(f"warning: evaluating on train only: {missing}")

@@ -78,8 +78,8 @@ def test_training_images_alone_have_no_test_split(make):
     with pytest.raises(MissingSplitError) as error:
         find_test_folder(root, training_folder(root))
     assert str(error.value) == (
-        f"dataset.path: '{root}' has 'train/' and has no folder test/ or val/ (or valid/, "
-        "validation/, testing/) with folders of its classes; "
+        f"dataset.path: '{root}' has no folder test/ or val/ (or valid/, validation/, testing/) "
+        f"with a class of '{root}/train'; "
         f"in '{root}/test', it holds 1 image; dataset.test_fraction=0.2 sets a part of the "
         "training images aside"
     )

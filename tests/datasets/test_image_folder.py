@@ -230,7 +230,7 @@ def test_a_corrupt_image_is_named(root):
         ("", "train", "there is no folder"),
         ("train", "train", "has no folder train/"),
         ("train", "test", "has no folder train/"),
-        ("test", "test", "has 'train/' and has no folder test/ or val/"),
+        ("test", "test", "has no folder test/ or val/"),
     ],
 )
 def test_missing_folders_are_config_errors(root, missing, split, message):
@@ -276,6 +276,6 @@ def test_a_missing_test_split_is_known_without_reading_images(root, tmp_path):
     config = ImageFolderConfig(path=root)
     assert missing_test_split(config) is None
     shutil.rmtree(root / "test")
-    assert missing_test_split(config).startswith(f"dataset.path: '{root}' has 'train/' and has no")
+    assert missing_test_split(config).startswith(f"dataset.path: '{root}' has no folder test/")
     assert missing_test_split(ImageFolderConfig(path=root, test_fraction=0.5)) is None
     assert missing_test_split(ImageFolderConfig(path=tmp_path / "gone")) is None  # another error
