@@ -6,9 +6,22 @@ from typing import Annotated, Any, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 
+def expanded(path: Path | str) -> Path:
+    """The path with `~` or `~user` at its start replaced; unchanged where no such home is known.
+
+    A shell leaves `~` alone in `--output=~/x` and in `dataset.path=~/x`.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def absolute(path: Path) -> Path:
     """The path from the root, `~` included: a run's config works from any folder."""
-    return path.expanduser().absolute()
+    if "\0" in str(path):
+        raise ValueError("holds a null character, which no path may")
+    return expanded(path).absolute()
 
 
 DataPath = Annotated[Path, AfterValidator(absolute)]

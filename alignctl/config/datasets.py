@@ -14,6 +14,10 @@ def _absolute_if_folder(path: str) -> str:
     return str(absolute(Path(path))) if looks_local else path
 
 
+# made absolute when a study is read, for the working directory may be gone when this is imported
+_KeptUnder = Annotated[DataPath, Field(validate_default=True)]
+
+
 class DatasetSelection(ConfigModel):
     """What every source of images shares: which classes, and how many images of each."""
 
@@ -116,7 +120,7 @@ class TorchvisionConfig(DatasetSelection):
     """One of torchvision's small-image datasets, kept under `path`."""
 
     name: Literal["cifar10", "cifar100", "fashion_mnist"]
-    path: DataPath = Path("data").absolute()
+    path: _KeptUnder = Path("data")
     download: bool = False
     """Fetch the files when they are not under `path`; never done unasked."""
 
@@ -125,7 +129,7 @@ class SvhnConfig(DatasetSelection):
     """Street View House Numbers, kept under `path`."""
 
     name: Literal["svhn"]
-    path: DataPath = Path("data").absolute()
+    path: _KeptUnder = Path("data")
     download: bool = False
     """Fetch the files when they are not under `path`; never done unasked."""
     extra: bool = True

@@ -1,16 +1,27 @@
 """From a YAML file or a ready-made study's name, with key=value overrides, to a StudyConfig."""
 
 import re
+import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from alignctl.config.base import expanded
 from alignctl.config.original import is_original, refuse_its_keys, translate
 from alignctl.config.study import StudyConfig
-from alignctl.config.validation import config_error, models_at, names_of, nearest
+from alignctl.config.validation import (
+    config_error,
+    fields_at,
+    holds_text,
+    may_be_none,
+    models_at,
+    names_of,
+    nearest,
+)
 from alignctl.errors import ConfigError
 
 DEFAULT_STUDY = "digits"
@@ -66,17 +77,25 @@ def study_names() -> list[str]:
 
 def find_config(source: str) -> Path:
     """The YAML file of a path or of a ready-made study's name."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         return path
     shipped = config_folder() / f"{source}.yaml"
     if "/" not in source and shipped.is_file():
         return shipped
+    _refuse_what_is_no_file(path, source)
     if path.suffix in (".yaml", ".yml") or "/" in source:
         raise ConfigError(f"{source}: no such file")
     names = study_names()
     hint = nearest(source, names) or ";"
     raise ConfigError(f"{source}: neither a file nor a ready-made study{hint} ({', '.join(names)})")
+
+
+def _refuse_what_is_no_file(path: Path, source: str) -> None:
+    """ConfigError for a folder, a pipe or a device; OSError where the path cannot be looked up."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        kind = "a folder" if stat.S_ISDIR(path.stat().st_mode) else "a pipe or a device"
+        raise ConfigError(f"{source}: is {kind}; want a YAML file")
 
 
 def read_values(path: Path) -> dict[str, Any]:
@@ -123,29 +142,57 @@ def validate_study(values: dict[str, Any], source: str) -> StudyConfig:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The values with `key=value` texts applied, split at the first `=`, the value read as YAML.
+    """The values with `key=value` texts applied, split at the first `=`.
 
-    Choosing another `name`, as in `training.optimizer.name=adamw`, drops the keys of the file
-    that the new choice does not have.
+    A value is text as it stands where the key holds text, and YAML everywhere else. Choosing
+    another `name`, as in `training.optimizer.name=adamw`, drops the keys of the file that the new
+    choice does not have.
     """
-    pairs = [_parse_override(text) for text in overrides]
+    pairs = [(_keys_in(text), text) for text in overrides]
     pairs.sort(key=lambda pair: pair[0][-1] != "name")  # names first: they decide which keys remain
     result: dict[str, Any] = values
-    for keys, value in pairs:
-        result = _with_value(result, keys, value, done=())
+    for keys, text in pairs:
+        result = _with_override(result, keys, text, done=())
     return result
 
 
-def _parse_override(text: str) -> tuple[list[str], Any]:
-    key, separator, value = text.partition("=")
+def _keys_in(override: str) -> list[str]:
+    key, separator, _ = override.partition("=")
     keys = key.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigError(f"'{text}' is not an override: write key=value, as in training.epochs=5")
-    return keys, parse_yaml(value, f"override '{text}'")
+        raise ConfigError(
+            f"'{override}' is not an override: write key=value, as in training.epochs=5"
+        )
+    return keys
 
 
-def _with_value(
-    values: dict[str, Any], keys: list[str], value: Any, done: tuple[str, ...]
+def _value_in(override: str, path: tuple[str, ...], siblings: dict[str, Any]) -> Any:
+    """The value of an override of the key at `path`, beside which these values stand."""
+    value = override.partition("=")[2]
+    text = value.lstrip()
+    fields = fields_at(StudyConfig, path, siblings.get("name"))
+    if not text or not fields or not all(map(holds_text, fields)):
+        return parse_yaml(value, f"override '{override}'")
+    if text == "null" and any(map(may_be_none, fields)):
+        return None
+    return _without_quotes(text)
+
+
+def _without_quotes(text: str) -> str:
+    """What a YAML string in quotes holds, where the whole text is one; else the text."""
+    if text[0] not in "'\"" or text[-1] != text[0]:
+        return text
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return text
+    if isinstance(node, yaml.ScalarNode) and node.end_mark.index == len(text):
+        return str(node.value)
+    return text
+
+
+def _with_override(
+    values: dict[str, Any], keys: list[str], override: str, done: tuple[str, ...]
 ) -> dict[str, Any]:
     key, rest = keys[0], keys[1:]
     if rest:
@@ -157,7 +204,8 @@ def _with_value(
             raise ConfigError(
                 f"{path}.{'.'.join(rest)}: {path} is not a mapping; set it as a whole"
             )
-        return {**values, key: _with_value(child, rest, value, (*done, key))}
+        return {**values, key: _with_override(child, rest, override, (*done, key))}
+    value = _value_in(override, (*done, key), values)
     if key == "name" and value != values.get("name"):
         values = _keys_of(value, values, done)
     return {**values, key: value}

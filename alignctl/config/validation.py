@@ -4,9 +4,12 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from alignctl.config.base import ConfigModel
 from alignctl.errors import ConfigError
@@ -51,6 +54,42 @@ def models_at(root: type[ConfigModel], keys: Sequence[str]) -> list[type[ConfigM
         fields = [model.model_fields[key] for model in found if key in model.model_fields]
         found = [model for field in fields for model in models_in(field.annotation)]
     return found
+
+
+def fields_at(root: type[ConfigModel], keys: Sequence[str], name: Any = None) -> list[FieldInfo]:
+    """The fields that a dotted path of keys may mean.
+
+    name: of the union's member that is chosen beside the last key, where it is known.
+    """
+    *parents, key = keys
+    found = [model for model in models_at(root, parents) if key in model.model_fields]
+    chosen = [model for model in found if name in names_of(model)]
+    return [model.model_fields[key] for model in chosen or found]
+
+
+def holds_text(field: FieldInfo) -> bool:
+    """Whether every value of the field is text, a path or one of some words, or None."""
+    arms = [arm for arm in _arms(field.annotation) if arm is not NoneType]
+    return all(
+        arm in (str, Path)
+        or (get_origin(arm) is Literal and all(isinstance(word, str) for word in get_args(arm)))
+        for arm in arms
+    )
+
+
+def may_be_none(field: FieldInfo) -> bool:
+    """Whether None is a value of the field."""
+    return NoneType in _arms(field.annotation)
+
+
+def _arms(annotation: Any) -> list[Any]:
+    """The types that a union joins, without what annotates them."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _arms(args[0])
+    if origin in (Union, types.UnionType):
+        return [arm for arg in args for arm in _arms(arg)]
+    return [annotation]
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
