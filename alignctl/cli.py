@@ -1,8 +1,4 @@
-"""The command line: thin functions, and the one place that turns errors into exit codes.
-
-0 done, 1 failed, 2 wrong usage or config, 130 interrupted, 75 stopped by SIGTERM or SIGUSR1: the
-same command goes on from there (EX_TEMPFAIL, which job queues know).
-"""
+"""The command line: thin functions, and the one place where it ends."""
 
 import sys
 from pathlib import Path
@@ -14,7 +10,9 @@ from typer.core import TyperGroup
 from alignctl import __version__
 from alignctl.cli_analysis import compare, eval_alignment, verify, weight_gap
 from alignctl.cli_config import config_app
+from alignctl.cli_errors import FAILED, HANDLED, INTERRUPTED, report
 from alignctl.cli_options import (
+    ComputingCommand,
     Config,
     ConfigFile,
     DryRun,
@@ -28,36 +26,23 @@ from alignctl.cli_options import (
     group,
 )
 from alignctl.cli_output import print_plan, print_result, split_words
-from alignctl.errors import AlignctlError, ConfigError, PreemptedError
-
-FAILED, WRONG_USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
+from alignctl.cli_streams import forgiving_streams
+from alignctl.engine.streams import open_closed_streams
+from alignctl.errors import AlignctlError
 
 
 class _Group(TyperGroup):
     """The commands, behind one handler of errors."""
 
     def invoke(self, ctx: Any) -> Any:
-        from alignctl.console import print_error
         from alignctl.engine.signals import preemption_is_an_error
 
         try:
             with preemption_is_an_error():
                 return super().invoke(ctx)
-        except AlignctlError as error:
-            if "-v" in sys.argv or "--verbose" in sys.argv:
-                import traceback
-
-                traceback.print_exc()
-            print_error(str(error))
-            raise typer.Exit(_exit_code(error)) from error
-        except KeyboardInterrupt as error:
-            print_error("interrupted")
-            raise typer.Exit(INTERRUPTED) from error
-
-
-def _exit_code(error: AlignctlError) -> int:
-    codes = {ConfigError: WRONG_USAGE, PreemptedError: PREEMPTED}
-    return next((code for kind, code in codes.items() if isinstance(error, kind)), FAILED)
+        except HANDLED as error:
+            verbose = "-v" in sys.argv or "--verbose" in sys.argv
+            raise typer.Exit(report(error, verbose=verbose)) from error
 
 
 app = typer.Typer(
@@ -78,7 +63,9 @@ app.add_typer(config_app, name="config")
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(__version__)
+        from alignctl.console import print_text
+
+        print_text(f"{__version__}\n")
         raise typer.Exit
 
 
@@ -91,7 +78,7 @@ def _root(
     pass
 
 
-@app.command()
+@app.command(cls=ComputingCommand)
 def pretrain(
     config: Config = None,
     overrides: Overrides = None,
@@ -129,7 +116,7 @@ for measure in (eval_alignment, compare, weight_gap, verify):
     app.command(cls=WordsCommand)(measure)
 
 
-@app.command()
+@app.command(cls=ComputingCommand)
 def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
     """What this machine has, and whether processes can work together on it: for bug reports."""
     from alignctl.commands import doctor as command
@@ -144,7 +131,7 @@ def doctor(as_json: Json = False, verbose: Verbose = False) -> None:
         raise AlignctlError(command.failure(result))
 
 
-@sweep_app.command("temperature")
+@sweep_app.command("temperature", cls=ComputingCommand)
 def sweep_temperature(
     config: Config = None,
     overrides: Overrides = None,
@@ -178,7 +165,7 @@ def sweep_temperature(
     return None
 
 
-@report_to_app.command("markdown")
+@report_to_app.command("markdown", cls=ComputingCommand)
 def report_to_markdown(
     runs: Annotated[
         list[str] | None,
@@ -211,8 +198,25 @@ def report_to_markdown(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; exit code 1 where it did its work and standard output lost a part."""
+    open_closed_streams()
+    with forgiving_streams() as lost:
+        code = _ended()
+        sys.stdout.flush()
+        if lost.reason and not code:
+            from alignctl.console import print_error
+
+            print_error(f"standard output: cannot be written: {lost.reason}")
+            code = FAILED
+    sys.exit(code)
+
+
+def _ended() -> Any:
+    """The exit code of the command that the words name, once it has run."""
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code
+    return 0

@@ -154,7 +154,7 @@ def weight_gap(
         return print_result(result)
     columns = ("epoch", "objective", "mean", "total", "angle_degrees")
     rows = [[row[column] for column in columns] for row in result.rows]
-    print_table(f"Weight gap to {plan.reference}", (*columns[:-1], "angle °"), rows)
+    print_table(f"Weight gap to {plan.reference}", (*columns[:-1], "degrees"), rows)
     return print_line(f"{plan.run.weight_gap}: tables written")
 
 

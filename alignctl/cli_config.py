@@ -24,19 +24,19 @@ def config_list() -> None:
 def config_show(name: str, overrides: Overrides = None) -> None:
     """A study as it would run, every default written out."""
     from alignctl.config.load import load_study, to_yaml
-    from alignctl.console import print_notice
+    from alignctl.console import print_notice, print_text
 
-    typer.echo(to_yaml(load_study(name, overrides or (), notify=print_notice)), nl=False)
+    print_text(to_yaml(load_study(name, overrides or (), notify=print_notice)))
 
 
 @config_app.command("validate")
 def config_validate(file: str, overrides: Overrides = None) -> None:
     """Check a study without running it."""
     from alignctl.config.load import load_study
-    from alignctl.console import print_notice
+    from alignctl.console import print_line, print_notice
 
     study = load_study(file, overrides or (), notify=print_notice)
-    typer.echo(f"{file}: a valid study of {', '.join(study.objective_names)}")
+    print_line(f"{file}: a valid study of {', '.join(study.objective_names)}")
 
 
 @config_app.command("convert")
@@ -49,11 +49,11 @@ def config_convert(
 ) -> None:
     """Print a config of the original code as a study of ours."""
     from alignctl.commands import config as command
-    from alignctl.console import print_line
+    from alignctl.console import print_line, print_text
 
     text = command.convert(file, overrides or (), output=output)
     if output is None:
-        typer.echo(text, nl=False)
+        print_text(text)
     else:
         print_line(f"{output}: written; next: alignctl pretrain {output}")
 

@@ -25,7 +25,19 @@ def group(text: str) -> typer.Typer:
     )
 
 
-class WordsCommand(TyperCommand):
+class ComputingCommand(TyperCommand):
+    """A command that needs its working directory, where runs lie.
+
+    Without one Intel's MKL ends the process while torch is imported, and gives no reason.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it; FileNotFoundError where the working directory is gone."""
+        Path.cwd()
+        return super().invoke(ctx)
+
+
+class WordsCommand(ComputingCommand):
     """A command whose `--compare` takes all names of objectives that follow it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

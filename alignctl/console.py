@@ -42,7 +42,12 @@ def print_warning(text: str) -> None:
 
 def print_json(values: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(values, indent=2) + "\n")
+    print_text(json.dumps(values, indent=2) + "\n")
+
+
+def print_text(text: str) -> None:
+    """A text on standard output as it stands, for other programs."""
+    sys.stdout.write(text)
 
 
 def print_line(text: str) -> None:

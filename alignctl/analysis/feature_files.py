@@ -1,13 +1,14 @@
 """Feature matrices in plain files, read in blocks of rows so that a file may exceed memory."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
 from alignctl.analysis.feature_formats import FORMATS, Array, Arrays
+from alignctl.config.base import expanded
 from alignctl.config.validation import nearest, unknown
 from alignctl.errors import ConfigError
 
@@ -84,13 +85,16 @@ def _split(text: str) -> tuple[Path, str | None]:
     colons = [place for place, letter in enumerate(text) if letter == ":"]
     with _readable(Path(text)):
         for end in (len(text), *reversed(colons)):
-            path = Path(text[:end]).expanduser()
+            path = expanded(text[:end])
             if path.is_file():
                 return path, text[end + 1 :] if end < len(text) else None
         head = Path(text.rpartition(":")[0])
-        path = (head if head.suffix.lower() in FORMATS else Path(text)).expanduser()
+        path = expanded(head if head.suffix.lower() in FORMATS else text)
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder; want a file ({', '.join(sorted(FORMATS))})")
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # a loop of links is an error of its own
+            raise ConfigError(f"{path}: is a pipe or a device; want a file")
         beside = path.parent.iterdir() if path.parent.is_dir() else ()
         names = [other.name for other in beside if other.suffix.lower() in FORMATS]
     raise ConfigError(f"{path}: there is no such file{nearest(path.name, names)}")

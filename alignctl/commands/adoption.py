@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from alignctl.config import StudyConfig
+from alignctl.config.base import expanded
 from alignctl.config.load import first_difference, load_study
 from alignctl.config.validation import unknown
 from alignctl.console import print_notice
@@ -17,7 +18,7 @@ from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import write_atomically
 from alignctl.runs.comparison import shortened
-from alignctl.runs.directory import find, saved_epochs
+from alignctl.runs.directory import find, no_folder, saved_epochs
 from alignctl.runs.evaluated import changed
 from alignctl.runs.lock import run_lock
 from alignctl.runs.manifest import adopted
@@ -72,6 +73,7 @@ def of_run(run: str | None, output: Path | None = None) -> Subject:
     """A run given as a path or name, or the newest; ConfigError where there is none."""
     directory = RunDirectory(find(run))
     original = directory.original
+    output = output and expanded(output)
     if original is not None and output is not None:
         _refuse_inside(original, output)
     folder = output or (directory.path if original else None)
@@ -108,7 +110,7 @@ def subject_of(
         if config is None:
             raise ConfigError(f"'{word}': changes need --config")
     study = None if config is None else load_study(config, words, notify=print_notice)
-    return _of_checkpoints(find_checkpoints(checkpoints), RunDirectory(output), study)
+    return _of_checkpoints(find_checkpoints(checkpoints), RunDirectory(expanded(output)), study)
 
 
 def _of_checkpoints(
@@ -158,8 +160,8 @@ def _refuse_inside(original: OriginalCheckpoints, output: Path) -> None:
 
 
 def _folder(path: Path | None) -> Path | None:
-    if path is not None and path.exists() and not path.is_dir():
-        raise ConfigError(f"--output: {path} is a file")
+    if path is not None and (obstacle := no_folder(path)):
+        raise ConfigError(f"--output: {obstacle} is a file")
     return path
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from alignctl.config.base import expanded
 from alignctl.config.load import find_config, load_study, read_values, study_names, to_yaml
 from alignctl.config.original import is_original
 from alignctl.console import print_notice
 from alignctl.errors import ConfigError
 from alignctl.runs.atomic import write_text
+from alignctl.runs.directory import no_folder
 
 
 def descriptions() -> list[str]:
@@ -27,11 +29,13 @@ def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> st
 
     Raises ConfigError for a study that is ours already, and where `output` exists.
     """
-    path = find_config(source)
+    path, output = find_config(source), output and expanded(output)
     if not is_original(read_values(path)):
         raise ConfigError(f"{source}: is no config of the original code; nothing to convert")
     if output is not None and output.exists():
         raise ConfigError(f"--output: {output} exists already; choose another name")
+    if output is not None and (obstacle := no_folder(output.parent)):
+        raise ConfigError(f"--output: {obstacle} is a file")
     study = load_study(source, overrides, notify=print_notice)
     changes = f", with {' '.join(overrides)}" if overrides else ""
     opening = f"Made from {path.name}, a config of understanding-ssl-v2{changes}"

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from alignctl.config import StudyConfig
+from alignctl.config.base import expanded
 from alignctl.config.load import first_difference, load_study
 from alignctl.config.placement import grid, usable_processes
 from alignctl.console import TrainingView, print_notice
 from alignctl.engine.placement import parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs import Manifest, RunDirectory, Status
-from alignctl.runs.directory import newest, newest_of, next_free
+from alignctl.runs.directory import (
+    newest,
+    newest_of,
+    next_free,
+    no_folder,
+    refuse_undecodable,
+)
 from alignctl.runs.lock import run_lock
 
 
@@ -68,6 +75,7 @@ def plan(
     resume: bool,
 ) -> PretrainPlan:
     """The study and its run directory; ConfigError where the two do not fit."""
+    run_dir = run_dir and expanded(run_dir)
     if resume:
         return _plan_resumption(config, overrides, run_dir=run_dir, nproc=nproc)
     study = load_study(config, overrides, notify=print_notice)
@@ -96,6 +104,7 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
     """A plan for a study at hand; ConfigError where the folder holds something else."""
     directory = RunDirectory(run)
     finished = False
+    refuse_undecodable(run)
     _refuse_adopted(directory)
     if directory.exists:
         difference = first_difference(study, directory.config)
@@ -109,8 +118,8 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
                 f"{run}: holds a run already; --resume it or choose another --run-dir"
             )
         finished = Manifest.read(directory.manifest_file).status == "finished"
-    elif run.exists() and not run.is_dir():
-        raise ConfigError(f"{run}: is a file; choose another --run-dir")
+    elif obstacle := no_folder(run):
+        raise ConfigError(f"{obstacle}: is a file; choose another --run-dir")
     elif not directory.is_free:
         raise ConfigError(f"{run}: is not empty and holds no run; choose another --run-dir")
     num_processes = parse_nproc(nproc)

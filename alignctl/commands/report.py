@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignctl.config.base import expanded
+from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import RUNS, find
+from alignctl.runs.directory import RUNS, find, no_folder
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ def plan(runs: Sequence[str], *, output: Path | None) -> ReportPlan:
     """The runs asked for, or the newest run or sweep; ConfigError where there is none."""
     sources = tuple(find(run, sweeps=True) for run in runs) or (find(None, sweeps=True),)
     default = RunDirectory(sources[0]).report if len(sources) == 1 else RUNS / "report"
-    return ReportPlan(sources, output or default)
+    folder = expanded(output) if output else default
+    if obstacle := no_folder(folder):
+        raise ConfigError(f"--output: {obstacle} is a file")
+    return ReportPlan(sources, folder)
 
 
 def run(plan: ReportPlan) -> ReportResult:

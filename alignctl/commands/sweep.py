@@ -8,12 +8,13 @@ from typing import Any
 from alignctl.commands import eval_alignment, pretrain
 from alignctl.commands.adoption import others
 from alignctl.config import StudyConfig
+from alignctl.config.base import expanded
 from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line, print_notice, print_warning
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
-from alignctl.runs.directory import RUNS
+from alignctl.runs.directory import RUNS, no_folder, refuse_undecodable
 from alignctl.runs.lock import is_lock_file, run_lock
 from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
 
@@ -84,7 +85,9 @@ def plan(
     chosen = tuple(value_of(study, key) for study in studies)
     parse_nproc(nproc)
     sweep = SweepDirectory(
-        run_dir or _folder_for(f"{studies[0].name}-{parameter}", studies[0], key)
+        expanded(run_dir)
+        if run_dir
+        else _folder_for(f"{studies[0].name}-{parameter}", studies[0], key)
     )
     difference = sweep.difference(studies[0], key) if sweep.exists else None
     if difference:
@@ -93,6 +96,9 @@ def plan(
         )
     if not sweep.exists and not _is_free(sweep.path):
         raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
+    refuse_undecodable(sweep.path)
+    if obstacle := no_folder(sweep.path):
+        raise ConfigError(f"{obstacle}: is a file; choose another --run-dir")
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
     others(studies[0].objective_names, made.reference, where=studies[0].name)
     return made

@@ -81,6 +81,11 @@ def open_image(item: EncodedImage, losses: Losses | None = None) -> Image.Image:
             converted = to_rgb(image)
     except UnknownRangeError as error:
         raise DataError(f"{name}: {error}") from error
+    except Warning as error:
+        raise DataError(
+            f"{name}: cannot be read where warnings are errors (PYTHONWARNINGS, -W): "
+            f"{_reason(error)}"
+        ) from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
     if losses is not None:

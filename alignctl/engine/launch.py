@@ -28,6 +28,7 @@ from alignctl.engine.heartbeat import HeartbeatMonitor
 from alignctl.engine.placement import ProcessPlan
 from alignctl.engine.signals import SignalsHeard
 from alignctl.engine.stopping import request_stop
+from alignctl.engine.streams import open_closed_streams
 from alignctl.engine.worker import Job, enter, failure_file, held_signals
 from alignctl.errors import AlignctlError, LaunchError
 
@@ -62,6 +63,7 @@ def launch(
     All processes are gone when this returns or raises.
     """
     _quieten_torch()
+    open_closed_streams()
     with (
         SignalsHeard(stoppable=stoppable) as heard,
         tempfile.TemporaryDirectory(prefix="alignctl-") as folder,

@@ -45,8 +45,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the file's text atomically."""
-    write_atomically(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    """Replace the file's text atomically; UTF-8, a name's undecodable bytes written as escapes."""
+    write_atomically(
+        path,
+        lambda beside: beside.write_text(text, encoding="utf-8", errors="backslashreplace"),
+    )
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Every path inside a run directory, and how runs are found under ./runs."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from alignctl.config import StudyConfig
+from alignctl.config.base import expanded
 from alignctl.config.load import parse_yaml, to_yaml, validate_study
 from alignctl.config.validation import nearest
 from alignctl.errors import CheckpointError, ConfigError
@@ -153,6 +155,22 @@ class RunDirectory:
         return self.config.objective_names if self.original is None else self.original.objectives
 
 
+def no_folder(path: Path) -> Path | None:
+    """The path, or the part of it that is there, where that is no folder; else None."""
+    there = next((part for part in (path, *path.parents) if os.path.lexists(part)), None)
+    return None if there is None or there.is_dir() else there
+
+
+def refuse_undecodable(folder: Path) -> None:
+    """ConfigError unless the whole path is text: parquet and safetensors take no other."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{folder.absolute()}: holds bytes that are no UTF-8 text; choose another name"
+        ) from error
+
+
 def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
     """Where the weights of one objective after one epoch lie."""
     if run.original is not None:
@@ -245,7 +263,7 @@ def find(run: str | None, *, sweeps: bool = False) -> Path:
     """The folder of a run given as a path or as a name under ./runs; the newest when not given."""
     if run is None:
         return newest(sweeps=sweeps)
-    for path in (Path(run).expanduser(), RUNS / run):
+    for path in (expanded(run), RUNS / run):
         if (path / _MANIFEST).is_file() or (sweeps and is_sweep(path)):
             return path
         if is_sweep(path):

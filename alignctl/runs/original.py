@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignctl.config.base import absolute
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs.atomic import write_text
 
@@ -42,7 +43,7 @@ class OriginalCheckpoints:
 
 def find_checkpoints(folder: Path) -> OriginalCheckpoints:
     """The snapshots under a folder; ConfigError where there are none."""
-    folder = folder.expanduser().absolute()
+    folder = absolute(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; it has to hold {_EXPECTED}")
     for names in FOLDERS.values():
