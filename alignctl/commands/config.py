@@ -1,5 +1,6 @@
 """What the ready-made studies are, and what configs of the original code are as studies."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> st
     path, output = find_config(source), output and expanded(output)
     if not is_original(read_values(path)):
         raise ConfigError(f"{source}: is no config of the original code; nothing to convert")
-    if output is not None and output.exists():
+    if output is not None and os.path.lexists(output):
         raise ConfigError(f"--output: {output} exists already; choose another name")
     if output is not None and (obstacle := no_folder(output.parent)):
         raise ConfigError(f"--output: {obstacle} is a file")

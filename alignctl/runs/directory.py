@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -162,13 +163,11 @@ def no_folder(path: Path) -> Path | None:
 
 
 def refuse_undecodable(folder: Path) -> None:
-    """ConfigError unless the whole path is text: parquet and safetensors take no other."""
-    try:
-        str(folder.absolute()).encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{folder.absolute()}: holds bytes that are no UTF-8 text; choose another name"
-        ) from error
+    """ConfigError where parquet and safetensors, to which every path is UTF-8, see another one."""
+    path, encoding = str(folder.absolute()), sys.getfilesystemencoding()
+    if os.fsencode(path) != path.encode(errors="surrogatepass"):
+        way_out = "choose another name" if encoding == "utf-8" else "set PYTHONUTF8=1"
+        raise ConfigError(f"{path}: is no {encoding} text, as paths are here; {way_out}")
 
 
 def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
@@ -265,6 +264,7 @@ def find(run: str | None, *, sweeps: bool = False) -> Path:
         return newest(sweeps=sweeps)
     for path in (expanded(run), RUNS / run):
         if (path / _MANIFEST).is_file() or (sweeps and is_sweep(path)):
+            refuse_undecodable(path)
             return path
         if is_sweep(path):
             children = ", ".join(child.parent.name for child in sorted(path.glob(f"*/{_MANIFEST}")))

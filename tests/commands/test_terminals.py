@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,7 @@ def prepared(small_study, one_process, tmp_path_factory):
         for words in (["pretrain", "学习.yaml", "--run-dir", "runs/é"], COMMANDS["sweep"],
                       COMMANDS["eval"], COMMANDS["gap"]):  # fmt: skip
             patch.setattr(sys, "argv", ["alignctl", *words])
-            with pytest.raises(SystemExit, match="^0$"):
+            with pytest.raises(SystemExit, match=r"^0$"):
                 main()
     return folder
 
@@ -188,3 +189,11 @@ def test_a_stream_without_a_descriptor_is_left_as_it_is(end):
     out, err = io.StringIO(), io.StringIO()
     assert end("version", out, err) == 0
     assert out.getvalue()
+
+
+def test_training_and_its_workers_run_with_all_streams_closed(prepared, tmp_path):
+    command = [sys.executable, "-m", "alignctl", "pretrain", str(prepared / "学习.yaml")]
+    script = '"$@" --run-dir r --nproc 1 --json <&- >&- 2>&-'
+    done = subprocess.run(["bash", "-c", script, "bash", *command], cwd=tmp_path, check=False)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "r/manifest.json").read_text())["status"] == "finished"

@@ -1,3 +1,4 @@
+import warnings
 from io import BytesIO
 
 import numpy as np
@@ -99,6 +100,20 @@ def test_a_file_that_is_gone_is_named(tmp_path):
     path = tmp_path / "gone.png"
     with pytest.raises(DataError, match=r"gone.png: not a readable image: No such file"):
         decode_images([(str(path), path)], 1, image_size=None)
+
+
+def test_a_warning_made_an_error_is_not_called_a_damaged_image(monkeypatch):
+    """pytest makes errors of warnings, as PYTHONWARNINGS=error does."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow warns above it
+    with pytest.raises(DataError) as error:
+        decode_images([("large.png", png(noise(4, 4)))], 1, image_size=None)
+    message = str(error.value)
+    start = "large.png: cannot be read where warnings are errors (PYTHONWARNINGS, -W): Image size"
+    assert message.startswith(start)
+    assert "not a readable image" not in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decode_images([("large.png", png(noise(4, 4)))], 1, image_size=None)
 
 
 def test_more_than_the_memory_is_refused_before_decoding(monkeypatch):
