@@ -18,7 +18,7 @@ from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import write_atomically
 from alignctl.runs.comparison import shortened
-from alignctl.runs.directory import find, no_folder, saved_epochs
+from alignctl.runs.directory import find, obstacle, saved_epochs
 from alignctl.runs.evaluated import changed
 from alignctl.runs.lock import run_lock
 from alignctl.runs.manifest import adopted
@@ -160,8 +160,8 @@ def _refuse_inside(original: OriginalCheckpoints, output: Path) -> None:
 
 
 def _folder(path: Path | None) -> Path | None:
-    if path is not None and (obstacle := no_folder(path)):
-        raise ConfigError(f"--output: {obstacle} is a file")
+    if path is not None and (blocked := obstacle(path)):
+        raise ConfigError(f"--output: {blocked.path} is {blocked.kind}")
     return path
 
 

@@ -10,7 +10,7 @@ from alignctl.config.original import is_original
 from alignctl.console import print_notice
 from alignctl.errors import ConfigError
 from alignctl.runs.atomic import write_text
-from alignctl.runs.directory import no_folder
+from alignctl.runs.directory import obstacle
 
 
 def descriptions() -> list[str]:
@@ -35,8 +35,8 @@ def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> st
         raise ConfigError(f"{source}: is no config of the original code; nothing to convert")
     if output is not None and os.path.lexists(output):
         raise ConfigError(f"--output: {output} exists already; choose another name")
-    if output is not None and (obstacle := no_folder(output.parent)):
-        raise ConfigError(f"--output: {obstacle} is a file")
+    if output is not None and (blocked := obstacle(output.parent)):
+        raise ConfigError(f"--output: {blocked.path} is {blocked.kind}")
     study = load_study(source, overrides, notify=print_notice)
     changes = f", with {' '.join(overrides)}" if overrides else ""
     opening = f"Made from {path.name}, a config of understanding-ssl-v2{changes}"

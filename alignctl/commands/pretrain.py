@@ -18,7 +18,7 @@ from alignctl.runs.directory import (
     newest,
     newest_of,
     next_free,
-    no_folder,
+    obstacle,
     refuse_undecodable,
 )
 from alignctl.runs.lock import run_lock
@@ -118,8 +118,8 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
                 f"{run}: holds a run already; --resume it or choose another --run-dir"
             )
         finished = Manifest.read(directory.manifest_file).status == "finished"
-    elif obstacle := no_folder(run):
-        raise ConfigError(f"{obstacle}: is a file; choose another --run-dir")
+    elif blocked := obstacle(run):
+        raise ConfigError(f"{blocked.path}: is {blocked.kind}; choose another --run-dir")
     elif not directory.is_free:
         raise ConfigError(f"{run}: is not empty and holds no run; choose another --run-dir")
     num_processes = parse_nproc(nproc)

@@ -8,7 +8,7 @@ from typing import Any
 from alignctl.config.base import expanded
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import RUNS, find, no_folder
+from alignctl.runs.directory import RUNS, find, obstacle
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def plan(runs: Sequence[str], *, output: Path | None) -> ReportPlan:
     sources = tuple(find(run, sweeps=True) for run in runs) or (find(None, sweeps=True),)
     default = RunDirectory(sources[0]).report if len(sources) == 1 else RUNS / "report"
     folder = expanded(output) if output else default
-    if obstacle := no_folder(folder):
-        raise ConfigError(f"--output: {obstacle} is a file")
+    if blocked := obstacle(folder):
+        raise ConfigError(f"--output: {blocked.path} is {blocked.kind}")
     return ReportPlan(sources, folder)
 
 

@@ -14,7 +14,7 @@ from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line, print_notice, print_warning
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
-from alignctl.runs.directory import RUNS, no_folder, refuse_undecodable
+from alignctl.runs.directory import RUNS, obstacle, refuse_undecodable
 from alignctl.runs.lock import is_lock_file, run_lock
 from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
 
@@ -97,8 +97,8 @@ def plan(
     if not sweep.exists and not _is_free(sweep.path):
         raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
     refuse_undecodable(sweep.path)
-    if obstacle := no_folder(sweep.path):
-        raise ConfigError(f"{obstacle}: is a file; choose another --run-dir")
+    if blocked := obstacle(sweep.path):
+        raise ConfigError(f"{blocked.path}: is {blocked.kind}; choose another --run-dir")
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
     others(studies[0].objective_names, made.reference, where=studies[0].name)
     return made

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
@@ -156,10 +157,20 @@ class RunDirectory:
         return self.config.objective_names if self.original is None else self.original.objectives
 
 
-def no_folder(path: Path) -> Path | None:
-    """The path, or the part of it that is there, where that is no folder; else None."""
-    there = next((part for part in (path, *path.parents) if os.path.lexists(part)), None)
-    return None if there is None or there.is_dir() else there
+class Obstacle(NamedTuple):
+    """What stands in the way of a folder."""
+
+    path: Path
+    kind: str
+
+
+def obstacle(folder: Path) -> Obstacle | None:
+    """What stands where a folder is, or is to be made; None where nothing does."""
+    there = next((part for part in (folder, *folder.parents) if os.path.lexists(part)), None)
+    if there is None or there.is_dir():
+        return None
+    leads_nowhere = there.is_symlink() and not there.exists()
+    return Obstacle(there, "a link that leads nowhere" if leads_nowhere else "a file")
 
 
 def refuse_undecodable(folder: Path) -> None:

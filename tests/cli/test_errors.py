@@ -135,6 +135,13 @@ def test_what_cannot_become_a_folder_is_refused_before_the_work(
     check_refused([*words, place, *dry_or_not], place.partition("/x")[0])
 
 
+def test_a_folder_behind_a_link_that_leads_nowhere_is_told_as_such(check_refused, dry_or_not):
+    Path("runs").symlink_to("/not/mounted")
+    line = "runs: is a link that leads nowhere; choose another --run-dir"
+    check_refused(["pretrain", *dry_or_not], line)
+    check_refused(["sweep", "temperature", *dry_or_not], line)
+
+
 @pytest.mark.parametrize(
     "words",
     [
