@@ -139,6 +139,18 @@ def test_an_output_of_few_letters_takes_every_line(end, files, name, encoding, m
         assert "degrees" in out
 
 
+@pytest.mark.parametrize("name", ["pretrain anew", "gap", "verify"])
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_live_bars_fit_a_narrow_terminal_of_few_letters(end, files, name, term, monkeypatch):
+    for key, value in {"FORCE_COLOR": "1", "COLUMNS": "20", "TERM": term}.items():
+        monkeypatch.setenv(key, value)
+    make, read = files
+    code = end(name, *make("ascii"))
+    out, err = read()
+    assert (code, err) == (0, "")
+    assert ("\x1b[" in out) == (term == "xterm")
+
+
 @EVERY_COMMAND
 def test_a_full_disk_behind_standard_output_is_one_line(end, files, name):
     make, read = files
