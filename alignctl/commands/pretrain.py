@@ -118,7 +118,7 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
                 f"{run}: holds a run already; --resume it or choose another --run-dir"
             )
         finished = Manifest.read(directory.manifest_file).status == "finished"
-    elif blocked := obstacle(run):
+    elif (blocked := obstacle(run)) and blocked.path == run:  # the lock finds those above it
         raise ConfigError(f"{blocked.path}: is {blocked.kind}; choose another --run-dir")
     elif not directory.is_free:
         raise ConfigError(f"{run}: is not empty and holds no run; choose another --run-dir")

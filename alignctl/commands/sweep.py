@@ -97,7 +97,7 @@ def plan(
     if not sweep.exists and not _is_free(sweep.path):
         raise ConfigError(f"{sweep.path}: exists and holds no sweep; choose another --run-dir")
     refuse_undecodable(sweep.path)
-    if blocked := obstacle(sweep.path):
+    if (blocked := obstacle(sweep.path)) and blocked.path == sweep.path:
         raise ConfigError(f"{blocked.path}: is {blocked.kind}; choose another --run-dir")
     made = SweepPlan(parameter, chosen, studies, sweep, nproc)
     others(studies[0].objective_names, made.reference, where=studies[0].name)

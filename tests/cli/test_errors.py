@@ -117,8 +117,6 @@ def test_what_cannot_be_read_is_one_line(check_refused, obstacles, words, place)
 @pytest.mark.parametrize(
     "words",
     [
-        ["pretrain", "--run-dir"],
-        ["sweep", "temperature", "--run-dir"],
         ["report", "to", "markdown", "--output"],
         ["eval-alignment", "--output"],
         ["weight-gap", "--output"],
@@ -126,7 +124,7 @@ def test_what_cannot_be_read_is_one_line(check_refused, obstacles, words, place)
     ],
     ids=" ".join,
 )
-def test_what_cannot_become_a_folder_is_refused_before_the_work(
+def test_what_cannot_become_a_folder_is_refused_before_hours_of_work(
     check_refused, dry_or_not, obstacles, finished_run, write_original, words, place
 ):
     if words[0] == "config":
@@ -135,11 +133,17 @@ def test_what_cannot_become_a_folder_is_refused_before_the_work(
     check_refused([*words, place, *dry_or_not], place.partition("/x")[0])
 
 
+@pytest.mark.parametrize("place", ["loop", "pipe", "/dev/null", "file"])
+def test_what_is_no_folder_is_no_run_directory(check_refused, dry_or_not, obstacles, place):
+    for words in (["pretrain"], ["sweep", "temperature"]):
+        check_refused([*words, "--run-dir", place, *dry_or_not], place, "choose another --run-dir")
+
+
 def test_a_folder_behind_a_link_that_leads_nowhere_is_told_as_such(check_refused, dry_or_not):
-    Path("runs").symlink_to("/not/mounted")
-    line = "runs: is a link that leads nowhere; choose another --run-dir"
-    check_refused(["pretrain", *dry_or_not], line)
-    check_refused(["sweep", "temperature", *dry_or_not], line)
+    Path("away").symlink_to("/not/mounted")
+    line = "away: is a link that leads nowhere; choose another --run-dir"
+    for words in (["pretrain"], ["sweep", "temperature"]):
+        check_refused([*words, "--run-dir", "away", *dry_or_not], line)
 
 
 @pytest.mark.parametrize(
