@@ -14,6 +14,8 @@ from alignctl.cli_options import (
     DryRun,
     Epochs,
     Every,
+    FeatureColumns,
+    Ids,
     Json,
     KeepFeatures,
     Metrics,
@@ -94,8 +96,13 @@ def eval_alignment(
 
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A file of features, or FILE:KEY.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another, of the same images in order.")],
+    b: Annotated[
+        str,
+        typer.Argument(metavar="B", help="Another, of the same images: with ids, in any order."),
+    ],
     metric: Metrics = None,
+    ids: Ids = None,
+    features: FeatureColumns = None,
     confidence: Confidence = 0.95,
     permutations: Permutations = 0,
     device: Device = "auto",
@@ -103,7 +110,11 @@ def compare(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """All similarities of two feature matrices: .npy, .npz, .pt, .safetensors or .parquet."""
+    """All similarities of two feature matrices, in files of any of these kinds:
+
+    .npy, .npz, .mat, .pt, .pth, .safetensors, .parquet, .feather, .arrow, .csv or .tsv. Ids of
+    rows are never counted as features; where both files have them, rows are joined by them.
+    """
     from alignctl.commands import compare as command
     from alignctl.console import print_line, print_table
 
@@ -114,6 +125,8 @@ def compare(
         confidence=confidence,
         permutations=permutations,
         device=device,
+        ids=ids,
+        features=tuple(features or ()),
     )
     if dry_run:
         return print_plan(plan.summary())
@@ -121,8 +134,8 @@ def compare(
     if as_json:
         return print_result(result)
     print_table(*command.table_of(result))
-    for name, (_, num_features) in ((result.a, result.shape_a), (result.b, result.shape_b)):
-        print_line(f"{name}: {num_features:,} features of {result.shape_a[0]:,} images")
+    for line in command.lines_of(result):
+        print_line(line)
     return None
 
 

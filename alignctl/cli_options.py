@@ -171,6 +171,24 @@ Metrics = Annotated[
 Confidence = Annotated[float, typer.Option(help="Of the intervals of CKA and RSA.")]
 Permutations = Annotated[int, typer.Option(help="Shuffles behind a p-value of CKA and RSA.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Ids = Annotated[
+    str | None,
+    typer.Option(
+        "--ids",
+        metavar="COLUMN",
+        help="The column or key that holds ids of rows; none compares rows as they lie.",
+        show_default="what looks like ids",
+    ),
+]
+FeatureColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--features",
+        metavar="PATTERN",
+        help="Columns that are features, such as 'f*'; may be repeated.",
+        show_default="what looks like features",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and start nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON document on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]

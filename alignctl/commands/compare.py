@@ -1,11 +1,18 @@
 """Compare two files of features: for people who have features and no run of ours."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics
+from alignctl.config.validation import nearest
 from alignctl.engine.placement import DeviceType, parse_device
 from alignctl.errors import AlignctlError, ConfigError
+
+if TYPE_CHECKING:  # both import torch
+    from alignctl.analysis.feature_files import FeatureFile
+    from alignctl.analysis.row_order import RowOrder
+
+_NAMES_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,10 @@ class ComparePlan:
     confidence: float
     permutations: int
     device: DeviceType | None
+    ids: str | None = None
+    """The column or key that holds the ids of rows, of either file; `none` for none."""
+    features: tuple[str, ...] = ()
+    """Globs of the columns that are features, of both files."""
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
@@ -30,6 +41,8 @@ class ComparePlan:
             "confidence": self.confidence,
             "permutations": self.permutations,
             "device": self.device or "auto (a GPU where there is one)",
+            "ids": self.ids or "auto (columns that look like ids)",
+            "features": list(self.features) or "auto (columns that look like features)",
         }
 
 
@@ -45,6 +58,18 @@ class CompareResult:
     permutations: int
     scores: list[dict[str, Any]]
     """metric, value, ci_low, ci_high, p_value, num_images and form, in the metrics' order."""
+    features_a: list[str] | None = None
+    """The columns of a table that were taken as features; None of a file without columns."""
+    features_b: list[str] | None = None
+    left_out_a: list[str] = field(default_factory=list)
+    """Columns that were taken neither as features nor as ids."""
+    left_out_b: list[str] = field(default_factory=list)
+    ids: list[str] | None = None
+    """The columns or keys of a and b by which rows belong together; None for as they lie."""
+    is_joined: bool = False
+    """Whether the rows of b were put in the order of a."""
+    row_order: str = ""
+    """How rows belong together, in a sentence; empty where no file has ids."""
 
 
 def plan(
@@ -55,6 +80,8 @@ def plan(
     confidence: float,
     permutations: int,
     device: str,
+    ids: str | None = None,
+    features: tuple[str, ...] = (),
 ) -> ComparePlan:
     """The comparison asked for; ConfigError where an option is wrong."""
     check_confidence(confidence, permutations)
@@ -67,6 +94,8 @@ def plan(
         confidence=confidence,
         permutations=permutations,
         device=parse_device(device),
+        ids=ids,
+        features=features,
     )
 
 
@@ -80,26 +109,22 @@ def check_confidence(confidence: float, permutations: int) -> None:
 
 def run(plan: ComparePlan) -> CompareResult:
     """Read both files, as many times as the metrics need, and score them."""
-    from alignctl.analysis.feature_files import CheckedFeatures, open_features
+    from alignctl.analysis.feature_files import CheckedFeatures
     from alignctl.engine.placement import plan_processes
     from alignctl.metrics.comparison import Question, scores
 
-    files = [open_features(text) for text in (plan.a, plan.b)]
-    a, b = files
-    if a.num_rows != b.num_rows:
-        raise ConfigError(
-            f"{a.name} has {a.num_rows} rows and {b.name} {b.num_rows}: want the same images"
-        )
+    a, b = _opened(plan)
+    order = _row_order(a, b)
     import torch
 
     device = plan_processes(1, limit=1, limit_name="process", device=plan.device).device
     question = Question(plan.metrics, plan.confidence, plan.permutations)
     try:
         found = scores(
-            [CheckedFeatures(file, file.name) for file in files],
+            [CheckedFeatures(a, a.name), CheckedFeatures(b, b.name, order.second)],
             [(0, 1)],
             question,
-            names=(a.name, b.name),
+            names=(a.name, b.name if order.second is None else f"{b.name}, as ordered by {a.name}"),
             device=torch.device(device),
         )
     except ValueError as error:
@@ -112,8 +137,77 @@ def run(plan: ComparePlan) -> CompareResult:
         shape_b=[b.num_rows, b.num_columns],
         confidence=plan.confidence,
         permutations=plan.permutations,
+        features_a=list(a.columns) or None,
+        features_b=list(b.columns) or None,
+        left_out_a=list(a.left_out),
+        left_out_b=list(b.left_out),
+        ids=list(order.ids) if order.ids else None,
+        is_joined=order.second is not None,
+        row_order=order.said,
         scores=[asdict(score) for score in found[0, 1]],
     )
+
+
+def _opened(plan: ComparePlan) -> "list[FeatureFile]":
+    """Both files; ConfigError where neither has what --ids or --features names."""
+    from alignctl.analysis.feature_files import open_features
+    from alignctl.analysis.formats.choice import NO_IDS, Choice, listed
+    from alignctl.console import print_notice
+
+    files = [open_features(text, Choice(plan.ids, plan.features)) for text in (plan.a, plan.b)]
+    for name, note in dict.fromkeys((file.name, file.note) for file in files if file.note):
+        print_notice(f"{name}: {note}")
+    known = list(dict.fromkeys(name for file in files for name in file.others))
+    if plan.ids not in (None, NO_IDS, *known):
+        shown = listed(known) or "none"
+        raise ConfigError(
+            f"--ids: '{plan.ids}' is neither a column nor a key of {files[0].path} or "
+            f"{files[1].path}{nearest(str(plan.ids), known)} ({shown})"
+        )
+    if plan.features and not any(file.columns for file in files):
+        raise ConfigError(
+            f"--features: neither {files[0].path} nor {files[1].path} has named columns"
+        )
+    return files
+
+
+def _row_order(a: "FeatureFile", b: "FeatureFile") -> "RowOrder":
+    """How rows belong together, with a notice unless that is plain."""
+    from alignctl.analysis.row_order import row_order
+    from alignctl.console import print_notice
+
+    order = row_order(a, b)
+    if a.num_rows != b.num_rows:
+        raise ConfigError(
+            f"{a.name} has {a.num_rows} rows and {b.name} {b.num_rows}: want the same images"
+        )
+    if order.said and (order.second is not None or order.ids is None):
+        print_notice(order.said)
+    return order
+
+
+def lines_of(result: CompareResult) -> list[str]:
+    """What was compared: features and ids of both files."""
+    (num_images, num_a), (_, num_b) = result.shape_a, result.shape_b
+    lines = [
+        f"{name}: {number:,} features of {num_images:,} images{_named(features, left_out)}"
+        for name, number, features, left_out in (
+            (result.a, num_a, result.features_a, result.left_out_a),
+            (result.b, num_b, result.features_b, result.left_out_b),
+        )
+    ]
+    return [*lines, result.row_order] if result.ids else lines
+
+
+def _named(features: list[str] | None, left_out: list[str]) -> str:
+    if features is None:
+        return ""
+    return f" ({_abridged(features)})" + (f"; left out: {_abridged(left_out)}" if left_out else "")
+
+
+def _abridged(names: list[str]) -> str:
+    shown = names if len(names) <= _NAMES_SHOWN else [*names[:2], "...", names[-1]]
+    return ", ".join(shown)
 
 
 def table_of(result: CompareResult) -> tuple[str, list[str], list[list[Any]]]:

@@ -174,10 +174,10 @@ def test_a_tensor_that_wants_a_gradient_gives_plain_rows(tmp_path):
 
 
 def test_parquet_columns_of_several_dtypes_share_one_that_holds_them_all(save):
-    columns = {"a": np.float16([1, 2]), "b": np.float32([3, 4])}
+    columns = {"f0": np.float16([1, 2]), "f1": np.float32([3, 4])}
     text = save("A.parquet", lambda path: pq.write_table(pa.table(columns), path))
     assert open_features(text).rows(slice(2)).dtype == torch.float32
-    columns["c"] = np.array([2**31, 5])
+    columns["f2"] = np.array([2**31, 5])  # its name says that it is a feature like the others
     text = save("B.parquet", lambda path: pq.write_table(pa.table(columns), path))
     rows = open_features(text).rows(slice(2))
     assert rows.dtype == torch.float64
@@ -303,7 +303,8 @@ def test_an_unknown_suffix_is_refused_with_those_there_are(save):
     text = save("A.npx", b"")
     assert refused(text) == (
         f"{text}: '.npx' is not a kind of feature file; did you mean '.npz'? "
-        "(.npy, .npz, .parquet, .pt, .pth, .safetensors)"
+        "(.arrow, .csv, .feather, .mat, .npy, .npz, .parquet, .pt, .pth, .safetensors, .tsv); "
+        f"numpy.save('{text.removesuffix('x')}y', array) makes a file that is read"
     )
 
 
@@ -421,9 +422,13 @@ def test_torch_files_of_anything_but_real_tensors_are_refused(value, held, save)
     assert refused(text) == refused(f"{text}:x") == said
 
 
-def test_a_torch_file_of_neither_tensor_nor_dict_is_refused(save):
-    text = save("A.pt", lambda path: torch.save([torch.zeros(2, 3)], path))
-    assert refused(text) == f"{text}: holds list; want a tensor, or a dict of tensors"
+@pytest.mark.parametrize("held", ["text", 3, []], ids=str)
+def test_a_torch_file_of_neither_tensor_nor_list_nor_dict_is_refused(held, save):
+    text = save("A.pt", lambda path: torch.save(held, path))
+    assert refused(text) == (
+        f"{text}: holds {type(held).__name__}; "
+        "want a tensor, a list of batches, or a dict of tensors or numpy arrays"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn], ids=str)
@@ -443,11 +448,11 @@ def test_safetensors_of_anything_but_real_numbers_are_refused(dtype, save):
     ids=["text", "lists of text", "lists of lists"],
 )
 def test_a_table_with_anything_but_numbers_is_refused(values, held, save):
-    table = pa.table({"a": [1, 2], "id": values})
+    table = pa.table({"a": values})
     text = save("A.parquet", lambda path: pq.write_table(table, path))
     assert refused(text) == (
-        f"{text}, column 'id': holds {held}; "
-        "want numbers in every column, or a column of number lists"
+        f"{text}: no column holds features; want columns of numbers, or a column of number lists; "
+        f"--features PATTERN names them (a: {held})"
     )
 
 
@@ -495,7 +500,9 @@ def test_a_hostile_pickle_is_refused_and_not_run(save, tmp_path):
     assert said.startswith(
         f"{text}: refused: it holds more than tensors ({os.mkdir.__module__}.mkdir)"
     )
-    assert said.endswith("could run code; want a tensor, or a dict of tensors")
+    assert said.endswith(
+        "could run code; want a tensor, a list of batches, or a dict of tensors or numpy arrays"
+    )
     bare = save("B.pt", pickle.dumps(_Hostile(str(mark))))
     assert "cut short, or not written by torch.save" in refused(bare)
     text = save("C.npy", lambda path: np.save(path, np.array([[_Hostile(str(mark))]], object)))

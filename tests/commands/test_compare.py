@@ -97,7 +97,8 @@ def test_scores_are_those_of_the_matrices(call, saved, spaces):
     found = result.pop("scores")
     assert result == {
         "a": "x.npy", "b": "y.npz:features", "shape_a": [40, 6], "shape_b": [40, 4],
-        "confidence": 0.9, "permutations": 9,
+        "confidence": 0.9, "permutations": 9, "features_a": None, "features_b": None,
+        "left_out_a": [], "left_out_b": [], "ids": None, "is_joined": False, "row_order": "",
     }  # fmt: skip
     assert found == [asdict(score) for score in compare(*spaces, confidence=0.9, permutations=9)]
     assert len(found) == len(USUAL_METRICS)

@@ -1,0 +1,226 @@
+"""Files of columns: which of them are features, and which are ids of the rows."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from alignctl.analysis.formats.array import Array, Arrays
+from alignctl.analysis.formats.choice import NO_IDS, Choice, listed
+from alignctl.analysis.formats.columns import (
+    Column,
+    Roles,
+    is_named_like_id,
+    numbers_rows,
+    roles_of,
+)
+from alignctl.analysis.formats.ids import (
+    ALIKE,
+    COUNTED,
+    NAMED,
+    NUMBERED,
+    Ids,
+    as_ids,
+    first_missing,
+    is_counted,
+)
+from alignctl.errors import ConfigError
+
+INDEX = "index"
+"""What an index without a name is called."""
+_UNNAMED = re.compile(r"__index_level_\d+__")
+
+
+class Table(Protocol):
+    """A file of columns."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of each column."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All of them, in the file's order."""
+
+    @property
+    def row_labels(self) -> range | None:
+        """The index of a pandas frame that numbered its rows, which is no column."""
+
+    @property
+    def note(self) -> str:
+        """How the file was read, where that is a guess."""
+
+    def matrix(self, names: tuple[str, ...]) -> Array:
+        """Columns of numbers side by side, or the lists of one column as rows."""
+
+    def values(self, name: str) -> NDArray[Any]:
+        """All entries of a column of numbers or text."""
+
+
+@dataclass(frozen=True)
+class TableContents:
+    """The matrices of a table, and what its other columns are."""
+
+    arrays: Arrays
+    names: dict[str | None, tuple[str, ...]]
+    """The columns that each matrix is made of."""
+    ids: tuple[Ids, ...]
+    left_out: tuple[str, ...]
+    """Columns that are neither features nor ids."""
+
+
+def contents_of(table: Table, choice: Choice) -> TableContents:
+    """Features and ids of a table.
+
+    Raises ConfigError where a column may be either, or where none are features.
+    """
+    roles = _with_values(table, choice)
+    kinds = {column.name: column.kind for column in table.columns}
+    lists = [name for name in roles.features if kinds[name] == "list"]
+    if lists and len(lists) < len(roles.features):
+        raise ConfigError(
+            f"{table.path}: columns of lists ({lists[0]}) and of numbers cannot be features "
+            "together; choose with --features"
+        )
+    names: dict[str | None, tuple[str, ...]] = (
+        {name: (name,) for name in lists} if lists else {None: roles.features}
+    )
+    ids = tuple(_ids_of(table, roles, choice))
+    used = {*roles.features, *(name for one in ids for name in one.columns)}
+    left_out = tuple(name for name in kinds if name not in used)
+    if kinds and not roles.features:
+        raise ConfigError(_no_features(table, choice))
+    arrays = {key: table.matrix(columns) for key, columns in names.items()}
+    return TableContents(arrays, names, ids, left_out)
+
+
+def _no_features(table: Table, choice: Choice) -> str:
+    found = listed([f"{column.name}: {column.holds}" for column in table.columns])
+    if choice.features:
+        return (
+            f"{table.path}: no column of numbers is named {' or '.join(choice.features)} ({found})"
+        )
+    return (
+        f"{table.path}: no column holds features; want columns of numbers, or a column of number "
+        f"lists; --features PATTERN names them ({found})"
+    )
+
+
+def _with_values(table: Table, choice: Choice) -> Roles:
+    """The roles of all columns, once the values of those that names leave open were seen."""
+    roles = roles_of(table.columns, patterns=choice.features, ids=choice.ids)
+    if choice.features:
+        return roles
+    kinds = {column.name: column.kind for column in table.columns}
+    has_floats = any(kinds[name] == "float" for name in roles.features)
+    measured = [name for name in roles.ids if kinds[name] == "float" and not _are_ids(table, name)]
+    in_doubt = [name for name in roles.in_doubt if not (has_floats and _is_distinct(table, name))]
+    in_doubt += _apart(table, [name for name in roles.features if kinds[name] == "integer"])
+    if in_doubt:
+        raise ConfigError(
+            f"{table.path}: whole numbers that may be features, ids or labels: column "
+            f"{listed(in_doubt)}; say which with --features PATTERN (--features '*' takes all) "
+            "or --ids COLUMN"
+        )
+    features = {*roles.features, *measured} if "list" not in kinds.values() else roles.features
+    ordered = tuple(name for name in kinds if name in features)
+    ids = tuple(name for name in roles.ids if name not in ordered)
+    return Roles(ordered, ids, ())
+
+
+def _are_ids(table: Table, name: str) -> bool:
+    return as_ids(table.values(name)) is not None
+
+
+def _is_distinct(table: Table, name: str) -> bool:
+    return bool(pd.Index(table.values(name)).is_unique)
+
+
+def _apart(table: Table, names: Sequence[str]) -> list[str]:
+    """Columns of a table of whole numbers without numbered names that count or number its rows."""
+    unnamed = [name for name in names if name.rstrip("0123456789") in ("", name)]
+    if not unnamed or table.num_rows < 2 or len(unnamed) < len(names):
+        return []
+    distinct = [name for name in unnamed if _is_distinct(table, name)]
+    if len(distinct) < len(unnamed):
+        return distinct
+    return [name for name in distinct if np.ptp(table.values(name)) == table.num_rows - 1]
+
+
+def _ids_of(table: Table, roles: Roles, choice: Choice) -> Iterator[Ids]:
+    """The index first, then what is named like ids, then what else tells all rows apart."""
+    if choice.ids == NO_IDS:
+        return
+    if choice.ids in roles.ids:
+        yield _asked_for(table, choice.ids)
+        return
+    index = [column.name for column in table.columns if column.is_index]
+    yield from _index_of(table, [name for name in index if name in roles.ids])
+    if choice.ids == INDEX and has_index(table):
+        return
+    for name in roles.ids:
+        values = None if name in index else as_ids(table.values(name))
+        if values is not None and first_missing(values) is None:
+            found = Ids(name, values, _rank(name, values), (name,))
+            if found.rank == NAMED or found.is_distinct:
+                yield found
+
+
+def _rank(name: str, values: NDArray[Any]) -> int:
+    if not is_named_like_id(name):
+        return ALIKE
+    if numbers_rows(name):
+        return COUNTED if is_counted(values) else NUMBERED
+    return NAMED
+
+
+def _asked_for(table: Table, name: str) -> Ids:
+    values = as_ids(table.values(name))
+    if values is None:
+        raise ConfigError(f"{table.path}, column '{name}': want ids that are text or whole numbers")
+    missing = first_missing(values)
+    if missing is not None:
+        raise ConfigError(f"{table.path}, row {missing}, column '{name}': no id")
+    return Ids(name, values, NAMED, (name,))
+
+
+def has_index(table: Table) -> bool:
+    """Whether pandas wrote the table, with the index that its frame had."""
+    return table.row_labels is not None or any(column.is_index for column in table.columns)
+
+
+def _index_of(table: Table, levels: Sequence[str]) -> Iterator[Ids]:
+    """The index of the frame that was written: a column, several, or numbers of its rows."""
+    labels = table.row_labels
+    if labels is not None and len(labels) == table.num_rows:
+        yield _numbered(INDEX, np.array(labels, np.int64), ())
+    found = [as_ids(table.values(name)) for name in levels]
+    values = [one for one in found if one is not None and first_missing(one) is None]
+    if not values or len(values) < len(found):
+        return
+    names = [INDEX if _UNNAMED.fullmatch(name) else name for name in levels]
+    if len(values) == 1 and names == [INDEX]:
+        yield _numbered(INDEX, values[0], tuple(levels))
+    elif len(values) == 1:
+        yield Ids(names[0], values[0], NAMED, tuple(levels))
+    else:
+        rows = zip(*(map(str, one.tolist()) for one in values), strict=True)
+        joined = [json.dumps(row, ensure_ascii=False) for row in rows]
+        yield Ids(", ".join(names), np.array(joined, object), NAMED, tuple(levels))
+
+
+def _numbered(name: str, values: NDArray[Any], columns: tuple[str, ...]) -> Ids:
+    """An index without a name: texts say what a row is, whole numbers where it stood."""
+    if values.dtype == object:
+        return Ids(name, values, NAMED, columns)
+    return Ids(name, values, COUNTED if is_counted(values) else NUMBERED, columns)
