@@ -1,6 +1,6 @@
 """Tables of Arrow: .parquet, .feather and .arrow files, a group of rows at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from alignctl.analysis.formats.array import Array, Part
 from alignctl.analysis.formats.columns import Column, Kind
+from alignctl.analysis.formats.tables import INDEX
 from alignctl.errors import ConfigError
 
 
@@ -84,8 +85,11 @@ def arrow_table(path: Path) -> "ArrowTable":
     with _opened(path) as groups:
         about = groups.schema.pandas_metadata or {}
         index = about.get("index_columns", [])
-        numbered = [one for one in index if isinstance(one, dict) and one.get("kind") == "range"]
-        labels = [range(one["start"], one["stop"], one["step"]) for one in numbered]
+        labels = [
+            (str(one["name"] or INDEX), range(one["start"], one["stop"], one["step"]))
+            for one in index
+            if isinstance(one, dict) and one.get("kind") == "range"
+        ]
         return ArrowTable(
             path,
             groups.counts(),
@@ -104,7 +108,7 @@ class ArrowTable:
     """The number of rows in each group."""
     fields: tuple[pa.Field, ...]
     index: tuple[str, ...]
-    row_labels: range | None
+    row_labels: tuple[str, range] | None
     note: str = ""
 
     @property
@@ -120,15 +124,15 @@ class ArrowTable:
             for one in self.fields
         )
 
-    def values(self, name: str) -> NDArray[Any]:
-        """All entries of a column of numbers or text."""
+    def values(self, names: Sequence[str]) -> Iterator[NDArray[Any]]:
+        """All entries of each of these columns, which hold numbers or text."""
         with _opened(self.path) as groups:
-            parts = [groups.read(g, [name]).column(0) for g in range(len(self.counts))]
-            found = pa.chunked_array([chunk for part in parts for chunk in part.chunks])
-            if pa.types.is_dictionary(found.type):
-                found = found.cast(found.type.value_type)
-            values: NDArray[Any] = found.to_numpy()
-        return values
+            for name in names:
+                parts = [groups.read(g, [name]).column(0) for g in range(len(self.counts))]
+                found = pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+                if pa.types.is_dictionary(found.type):
+                    found = found.cast(found.type.value_type)
+                yield found.to_numpy()
 
     def matrix(self, names: tuple[str, ...]) -> Array:
         """Columns of numbers, or one column of lists, as wide as its first row."""

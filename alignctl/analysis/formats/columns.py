@@ -17,7 +17,7 @@ Kind = Literal["float", "integer", "text", "list", "other"]
 _ID_WORDS = {
     "id", "ids", "idx", "index", "indices", "uid", "uuid", "guid", "key", "keys", "path",
     "paths", "filepath", "filepaths", "file", "files", "filename", "filenames", "fname",
-    "fnames", "name", "names", "stem", "url", "uri", "hash", "md5", "sha1", "sha256",
+    "fnames", "name", "names", "stem", "url", "uri", "hash",
     "image", "images", "img", "imageid", "imgid", "sample", "samples", "sampleid", "fileid",
     "row",
 }  # fmt: skip

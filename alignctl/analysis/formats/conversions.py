@@ -6,16 +6,20 @@ from alignctl.errors import ConfigError
 
 _LINES = {
     "hdf5": ("import h5py, numpy", "numpy.save({npy!r}, h5py.File({path!r})['KEY'][:])"),
+    "mat73": ("import h5py, numpy", "numpy.save({npy!r}, h5py.File({path!r})['KEY'][:].T)"),
     "pickle": (
-        "import numpy, pickle  # reading a pickle runs the code in it",
-        "numpy.save({npy!r}, pickle.load(open({path!r}, 'rb')))",
+        "import numpy, pathlib, pickle  # reading a pickle runs the code in it",
+        "numpy.save({npy!r}, pickle.loads(pathlib.Path({path!r}).read_bytes()))",
     ),
     "joblib": (
         "import joblib, numpy  # reading such a file runs the code in it",
         "numpy.save({npy!r}, joblib.load({path!r}))",
     ),
     "text": ("import numpy", "numpy.save({npy!r}, numpy.loadtxt({path!r}))"),
-    "json": ("import json, numpy", "numpy.save({npy!r}, json.load(open({path!r})))"),
+    "json": (
+        "import json, numpy, pathlib",
+        "numpy.save({npy!r}, json.loads(pathlib.Path({path!r}).read_text()))",
+    ),
     "jsonl": (
         "import numpy, pandas",
         "numpy.save({npy!r}, pandas.read_json({path!r}, lines=True).to_numpy())",

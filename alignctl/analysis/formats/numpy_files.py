@@ -55,10 +55,11 @@ def _npy_rows(path: Path, header: _NpyHeader, part: Part) -> Tensor:
         return from_numpy(mapped[part])
     num_columns = header.shape[1]
     found = np.empty((len(part), num_columns), header.dtype)
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         for place, row in enumerate(part):
             file.seek(header.offset + int(row) * num_columns * header.dtype.itemsize)
-            found[place] = np.fromfile(file, header.dtype, num_columns)
+            if file.readinto(found[place]) < found[place].nbytes:
+                raise ValueError("it has become shorter")
     return from_numpy(found)
 
 
@@ -136,7 +137,7 @@ def mat_arrays(path: Path) -> Arrays:
     try:
         found = whosmat(str(path), appendmat=False)
     except NotImplementedError as error:  # v7.3 is HDF5
-        raise converted_by(path, "hdf5", "a .mat file of version 7.3, which is HDF5") from error
+        raise converted_by(path, "mat73", "a .mat file of version 7.3 (HDF5)") from error
     return {name: _mat_array(path, name, tuple(shape), kind) for name, shape, kind in found}
 
 

@@ -17,6 +17,7 @@ from alignctl.analysis.formats.columns import (
     Column,
     Roles,
     is_named_like_id,
+    is_named_like_label,
     numbers_rows,
     roles_of,
 )
@@ -53,8 +54,8 @@ class Table(Protocol):
         """All of them, in the file's order."""
 
     @property
-    def row_labels(self) -> range | None:
-        """The index of a pandas frame that numbered its rows, which is no column."""
+    def row_labels(self) -> tuple[str, range] | None:
+        """The name and the numbers of a pandas index that is a range, and so no column."""
 
     @property
     def note(self) -> str:
@@ -63,8 +64,8 @@ class Table(Protocol):
     def matrix(self, names: tuple[str, ...]) -> Array:
         """Columns of numbers side by side, or the lists of one column as rows."""
 
-    def values(self, name: str) -> NDArray[Any]:
-        """All entries of a column of numbers or text."""
+    def values(self, names: Sequence[str]) -> Iterator[NDArray[Any]]:
+        """All entries of each of these columns, which hold numbers or text."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,10 @@ def _with_values(table: Table, choice: Choice) -> Roles:
         return roles
     kinds = {column.name: column.kind for column in table.columns}
     has_floats = any(kinds[name] == "float" for name in roles.features)
-    measured = [name for name in roles.ids if kinds[name] == "float" and not _are_ids(table, name)]
-    in_doubt = [name for name in roles.in_doubt if not (has_floats and _is_distinct(table, name))]
+    floats = [name for name in roles.ids if kinds[name] == "float"]
+    measured = [name for name, ids in zip(floats, _ids(table, floats), strict=True) if ids is None]
+    told_apart = _distinct(table, roles.in_doubt) if has_floats else []
+    in_doubt = [name for name in roles.in_doubt if name not in told_apart]
     in_doubt += _apart(table, [name for name in roles.features if kinds[name] == "integer"])
     if in_doubt:
         raise ConfigError(
@@ -138,12 +141,15 @@ def _with_values(table: Table, choice: Choice) -> Roles:
     return Roles(ordered, ids, ())
 
 
-def _are_ids(table: Table, name: str) -> bool:
-    return as_ids(table.values(name)) is not None
+def _ids(table: Table, names: Sequence[str]) -> Iterator[NDArray[Any] | None]:
+    """Each column as ids; None for one that holds none."""
+    return map(as_ids, table.values(names))
 
 
-def _is_distinct(table: Table, name: str) -> bool:
-    return bool(pd.Index(table.values(name)).is_unique)
+def _distinct(table: Table, names: Sequence[str]) -> list[str]:
+    """The columns in which no value occurs twice."""
+    columns = zip(names, table.values(names), strict=True)
+    return [name for name, values in columns if pd.Index(values).is_unique]
 
 
 def _apart(table: Table, names: Sequence[str]) -> list[str]:
@@ -151,25 +157,26 @@ def _apart(table: Table, names: Sequence[str]) -> list[str]:
     unnamed = [name for name in names if name.rstrip("0123456789") in ("", name)]
     if not unnamed or table.num_rows < 2 or len(unnamed) < len(names):
         return []
-    distinct = [name for name in unnamed if _is_distinct(table, name)]
+    distinct = _distinct(table, unnamed)
     if len(distinct) < len(unnamed):
         return distinct
-    return [name for name in distinct if np.ptp(table.values(name)) == table.num_rows - 1]
+    columns = zip(distinct, table.values(distinct), strict=True)
+    return [name for name, values in columns if np.ptp(values) == table.num_rows - 1]
 
 
 def _ids_of(table: Table, roles: Roles, choice: Choice) -> Iterator[Ids]:
     """The index first, then what is named like ids, then what else tells all rows apart."""
     if choice.ids == NO_IDS:
         return
-    if choice.ids in roles.ids:
-        yield _asked_for(table, choice.ids)
+    if choice.ids in [column.name for column in table.columns]:
+        yield _asked_for(table, str(choice.ids))
         return
     index = [column.name for column in table.columns if column.is_index]
     yield from _index_of(table, [name for name in index if name in roles.ids])
     if choice.ids == INDEX and has_index(table):
         return
-    for name in roles.ids:
-        values = None if name in index else as_ids(table.values(name))
+    names = [name for name in roles.ids if name not in index]
+    for name, values in zip(names, _ids(table, names), strict=True):
         if values is not None and first_missing(values) is None:
             found = Ids(name, values, _rank(name, values), (name,))
             if found.rank == NAMED or found.is_distinct:
@@ -185,7 +192,7 @@ def _rank(name: str, values: NDArray[Any]) -> int:
 
 
 def _asked_for(table: Table, name: str) -> Ids:
-    values = as_ids(table.values(name))
+    (values,) = _ids(table, [name])
     if values is None:
         raise ConfigError(f"{table.path}, column '{name}': want ids that are text or whole numbers")
     missing = first_missing(values)
@@ -201,10 +208,11 @@ def has_index(table: Table) -> bool:
 
 def _index_of(table: Table, levels: Sequence[str]) -> Iterator[Ids]:
     """The index of the frame that was written: a column, several, or numbers of its rows."""
-    labels = table.row_labels
-    if labels is not None and len(labels) == table.num_rows:
-        yield _numbered(INDEX, np.array(labels, np.int64), ())
-    found = [as_ids(table.values(name)) for name in levels]
+    name, labels = table.row_labels or (INDEX, range(0))
+    if len(labels) == table.num_rows and not is_named_like_label(name):
+        numbers = np.array(labels, np.int64)
+        yield _numbered(name, numbers, ()) if name == INDEX else Ids(name, numbers)
+    found = list(_ids(table, levels))
     values = [one for one in found if one is not None and first_missing(one) is None]
     if not values or len(values) < len(found):
         return

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from alignctl.analysis.formats.tables import INDEX
 from alignctl.errors import ConfigError
 
 _LARGE_BYTES = 2**30
+_ROWS_SEEN = 1000
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -109,18 +111,20 @@ def _are_names(cells: list[str]) -> bool:
     return not numbers or (numbers == counted and (len(numbers) > 1 or says_more))
 
 
-def _read(path: Path, layout: _Layout, **options: Any) -> pd.DataFrame:
+def _read(path: Path, layout: _Layout) -> pd.DataFrame:
     """The rows, with names as text; row names without a name of their own are `index`."""
-    frame: pd.DataFrame = pd.read_csv(
+    read: Callable[..., Any] = partial(
+        pd.read_csv,
         path,
         sep=layout.separator,
         header=None,
         skiprows=layout.num_lines,
         encoding=layout.encoding,
         skipinitialspace=True,
-        low_memory=False,
-        **options,
     )
+    first = read(nrows=_ROWS_SEEN, dtype=str)
+    texts: dict[Any, type] = {name: str for name in first if _has_leading_zeros(first[name])}
+    frame: pd.DataFrame = read(low_memory=False, dtype=texts)
     names = [str(number) for number in range(frame.shape[1])]
     if layout.names is not None:
         names = list(layout.names)
@@ -135,6 +139,12 @@ def _read(path: Path, layout: _Layout, **options: Any) -> pd.DataFrame:
     frame.columns = pd.Index(_distinct(names))
     empty = [name for name in frame.columns[-1:] if frame[name].isna().all() and not names[-1]]
     return frame.drop(columns=empty)
+
+
+def _has_leading_zeros(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds ids such as 007, which are other ids than 7."""
+    texts = column.dropna().str.strip()
+    return bool(texts.str.fullmatch(r"\d+").all() and texts.str.match(r"0\d").any())
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -164,7 +174,7 @@ class TextTable:
     frame: pd.DataFrame
     layout: _Layout
     note: str
-    row_labels: range | None = None
+    row_labels: None = None
 
     @property
     def num_rows(self) -> int:
@@ -188,14 +198,11 @@ class TextTable:
         is_whole = bool((values == np.rint(values)).all())
         return "integer" if is_whole and len(values) > 1 and column.is_unique else "float"
 
-    def values(self, name: str) -> NDArray[Any]:
-        """All entries of a column; numbers with leading zeros as the text that they are."""
-        column = self.frame[name]
-        if column.dtype.kind not in "iu":
-            return column.to_numpy(object if self._kind(name) == "text" else None)
-        texts = _read(self.path, self.layout, dtype=str)[name].str.strip()
-        is_plain = (texts == column.astype(str)).all()
-        return column.to_numpy() if is_plain else texts.to_numpy(object)
+    def values(self, names: Sequence[str]) -> Iterator[NDArray[Any]]:
+        """All entries of each of these columns."""
+        for name in names:
+            is_text = self._kind(name) == "text"
+            yield self.frame[name].to_numpy(object if is_text else None)
 
     def matrix(self, names: tuple[str, ...]) -> Array:
         """Columns of numbers side by side: float64."""

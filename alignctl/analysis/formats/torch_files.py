@@ -108,8 +108,9 @@ def _array(file: _TorchFile, key: Any, value: Any) -> Array:
     if isinstance(value, list | tuple):
         return _array_of_list(file, key, value)
     if not isinstance(value, Tensor):
-        kind = "array of neither numbers nor text" if isinstance(value, PlainArray) else None
-        return Array((), f"{kind or type(value).__name__}, not a tensor", False, read)
+        is_array = isinstance(value, PlainArray)
+        kind = "an array of neither numbers nor text" if is_array else type(value).__name__
+        return Array((), kind if is_array else f"{kind}, not a tensor", False, read)
     holds = str(value.dtype).removeprefix("torch.")
     if value.is_meta or value.layout != torch.strided:
         return Array(tuple(value.shape), "a sparse tensor or one without data", False, read)
@@ -125,8 +126,8 @@ def _rows(file: _TorchFile, key: Any, part: Part) -> Tensor:
 def _values(file: _TorchFile, key: Any) -> NDArray[Any]:
     value = file.entry(key)
     if isinstance(value, list | tuple):
-        flat = [np.ravel(_numpy(entry)) if _is_vector(entry) else [entry] for entry in value]
-        return np.array([entry for part in flat for entry in part], object)
+        vectors = [_numpy(entry) for entry in value if _is_vector(entry)]
+        return np.concatenate(vectors) if vectors else np.array(value, object)
     return _numpy(value)
 
 
