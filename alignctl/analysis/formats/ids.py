@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from alignctl.analysis.formats.columns import numbers_rows
+
 _LARGEST = 2**53  # above it floats skip whole numbers
 
 NAMED, NUMBERED, ALIKE, COUNTED = range(4)
@@ -72,9 +74,11 @@ def _as_text(value: Any) -> str | None:
     return None if is_missing else str(value)
 
 
-def is_counted(values: NDArray[Any]) -> bool:
-    """Whether they are 0, 1, 2, ..., n - 1."""
-    return values.dtype == np.int64 and np.array_equal(values, np.arange(len(values)))
+def rank_of(name: str, values: NDArray[Any], *, otherwise: int) -> int:
+    """The rank of ids: `otherwise`, unless they are numbers that only say where a row stood."""
+    if values.dtype == object or not numbers_rows(name):
+        return otherwise
+    return COUNTED if np.array_equal(values, np.arange(len(values))) else NUMBERED
 
 
 def first_missing(values: NDArray[Any]) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from alignctl.analysis.formats.array import Array, Arrays
 from alignctl.analysis.formats.choice import NO_IDS, Choice
 from alignctl.analysis.formats.columns import is_named_like_id, is_named_like_label
-from alignctl.analysis.formats.ids import ALIKE, NAMED, Ids, as_ids, first_missing
+from alignctl.analysis.formats.ids import ALIKE, NAMED, Ids, as_ids, first_missing, rank_of
 from alignctl.errors import ConfigError
 
 
@@ -64,6 +64,7 @@ def _found(name: str, array: Array) -> Iterator[Ids]:
         return
     values = as_ids(array.values())
     if values is not None and first_missing(values) is None:
-        found = Ids(name, values, NAMED if is_named else ALIKE)
+        rank = rank_of(name, values, otherwise=NAMED if is_named else ALIKE)
+        found = Ids(name, values, rank)
         if is_named or found.is_distinct:
             yield found

@@ -18,19 +18,9 @@ from alignctl.analysis.formats.columns import (
     Roles,
     is_named_like_id,
     is_named_like_label,
-    numbers_rows,
     roles_of,
 )
-from alignctl.analysis.formats.ids import (
-    ALIKE,
-    COUNTED,
-    NAMED,
-    NUMBERED,
-    Ids,
-    as_ids,
-    first_missing,
-    is_counted,
-)
+from alignctl.analysis.formats.ids import ALIKE, NAMED, Ids, as_ids, first_missing, rank_of
 from alignctl.errors import ConfigError
 
 INDEX = "index"
@@ -164,31 +154,31 @@ def _apart(table: Table, names: Sequence[str]) -> list[str]:
     return [name for name, values in columns if np.ptp(values) == table.num_rows - 1]
 
 
-def _ids_of(table: Table, roles: Roles, choice: Choice) -> Iterator[Ids]:
-    """The index first, then what is named like ids, then what else tells all rows apart."""
+def _ids_of(table: Table, roles: Roles, choice: Choice) -> list[Ids]:
+    """The index first, then what is named like ids or else tells all rows apart."""
     if choice.ids == NO_IDS:
-        return
+        return []
     if choice.ids in [column.name for column in table.columns]:
-        yield _asked_for(table, str(choice.ids))
-        return
+        return [_asked_for(table, str(choice.ids))]
     index = [column.name for column in table.columns if column.is_index]
-    yield from _index_of(table, [name for name in index if name in roles.ids])
+    found = list(_index_of(table, [name for name in index if name in roles.ids]))
     if choice.ids == INDEX and has_index(table):
-        return
+        return found
     names = [name for name in roles.ids if name not in index]
+    incomplete = []
     for name, values in zip(names, _ids(table, names), strict=True):
         if values is not None and first_missing(values) is None:
-            found = Ids(name, values, _rank(name, values), (name,))
-            if found.rank == NAMED or found.is_distinct:
-                yield found
-
-
-def _rank(name: str, values: NDArray[Any]) -> int:
-    if not is_named_like_id(name):
-        return ALIKE
-    if numbers_rows(name):
-        return COUNTED if is_counted(values) else NUMBERED
-    return NAMED
+            otherwise = NAMED if is_named_like_id(name) else ALIKE
+            one = Ids(name, values, rank_of(name, values, otherwise=otherwise), (name,))
+            found += [one] if one.rank == NAMED or one.is_distinct else []
+        elif is_named_like_id(name):
+            incomplete.append(name)
+    if incomplete and all(one.rank != NAMED for one in found):
+        raise ConfigError(
+            f"{table.path}, column '{incomplete[0]}': some rows have no id; --ids COLUMN names "
+            "other ids, --ids none compares rows as they lie"
+        )
+    return found
 
 
 def _asked_for(table: Table, name: str) -> Ids:
@@ -211,24 +201,17 @@ def _index_of(table: Table, levels: Sequence[str]) -> Iterator[Ids]:
     name, labels = table.row_labels or (INDEX, range(0))
     if len(labels) == table.num_rows and not is_named_like_label(name):
         numbers = np.array(labels, np.int64)
-        yield _numbered(name, numbers, ()) if name == INDEX else Ids(name, numbers)
+        yield Ids(name, numbers, rank_of(name, numbers, otherwise=NAMED))
     found = list(_ids(table, levels))
     values = [one for one in found if one is not None and first_missing(one) is None]
     if not values or len(values) < len(found):
         return
-    names = [INDEX if _UNNAMED.fullmatch(name) else name for name in levels]
-    if len(values) == 1 and names == [INDEX]:
-        yield _numbered(INDEX, values[0], tuple(levels))
-    elif len(values) == 1:
-        yield Ids(names[0], values[0], NAMED, tuple(levels))
-    else:
-        rows = zip(*(map(str, one.tolist()) for one in values), strict=True)
-        joined = [json.dumps(row, ensure_ascii=False) for row in rows]
-        yield Ids(", ".join(names), np.array(joined, object), NAMED, tuple(levels))
+    name = ", ".join(INDEX if _UNNAMED.fullmatch(level) else level for level in levels)
+    joined = values[0] if len(values) == 1 else _joined(values)
+    yield Ids(name, joined, rank_of(name, joined, otherwise=NAMED), tuple(levels))
 
 
-def _numbered(name: str, values: NDArray[Any], columns: tuple[str, ...]) -> Ids:
-    """An index without a name: texts say what a row is, whole numbers where it stood."""
-    if values.dtype == object:
-        return Ids(name, values, NAMED, columns)
-    return Ids(name, values, COUNTED if is_counted(values) else NUMBERED, columns)
+def _joined(levels: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """One text for each row from several ids."""
+    rows = zip(*(map(str, level.tolist()) for level in levels), strict=True)
+    return np.array([json.dumps(row, ensure_ascii=False) for row in rows], object)

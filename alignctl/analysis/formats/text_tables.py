@@ -151,7 +151,8 @@ def _distinct(names: list[str]) -> list[str]:
     """Names for columns that have none, and different ones for those of the same name."""
     found: list[str] = []
     for number, name in enumerate(names):
-        name = name or (INDEX if number == 0 else f"Unnamed: {number}")  # noqa: PLW2901
+        if not name:
+            name = f"Unnamed: {number}" if number or INDEX in names else INDEX  # noqa: PLW2901
         found.append(f"{name}.{found.count(name)}" if name in found else name)
     return found
 

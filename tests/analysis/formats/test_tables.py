@@ -9,6 +9,7 @@ import torch
 
 from alignctl.analysis.feature_files import open_features
 from alignctl.analysis.formats.choice import Choice
+from alignctl.analysis.formats.ids import COUNTED, NAMED, NUMBERED
 from alignctl.errors import ConfigError
 
 N = 30
@@ -86,6 +87,24 @@ def test_the_index_of_pandas_holds_ids(frame, index, expected):
     assert file.left_out == ()
 
 
+@pytest.mark.parametrize(
+    ("values", "rank"),
+    [(range(N), COUNTED), (range(N, 0, -1), NUMBERED), ([*NUMBERS[:-1], 7], NUMBERED),
+     (TEXTS, NAMED)],
+)  # fmt: skip
+@pytest.mark.parametrize("name", [None, "index", "row"])
+def test_an_index_of_numbers_says_where_rows_stood_and_one_of_text_what_they_are(
+    frame, name, values, rank
+):
+    file = open_features(saved(frame.set_index(pd.Index(values, name=name))))
+    assert [ids.rank for ids in file.ids] == [rank]
+    if name is not None:
+        file = open_features(saved(frame.assign(**{name: values}), "B.csv"))
+        assert [ids.rank for ids in file.ids if ids.name == name] == [rank]
+    index = pd.Index(values, name="image")
+    assert [ids.rank for ids in open_features(saved(frame.set_index(index))).ids] == [NAMED]
+
+
 def test_an_index_of_labels_is_left_out(frame):
     file = open_features(saved(frame.set_index(pd.Index([4, 2] * 15, name="label"))))
     assert (ids_of(file), file.left_out) == ({}, ("label",))
@@ -155,7 +174,19 @@ def test_a_column_asked_for_that_holds_no_ids_is_refused(frame):
     name = saved(frame.assign(name=["a", None, *TEXTS[2:]]))
     assert refused(name, ids="name") == "A.parquet, row 1, column 'name': no id"
     assert refused(name, ids="f1").endswith("column 'f1': want ids that are text or whole numbers")
-    assert ids_of(open_features(name)).keys() == {"index"}
+
+
+@pytest.mark.parametrize("values", [["a", None, *TEXTS[2:]], pd.array([None, *NUMBERS[1:]])],
+                         ids=["text", "numbers"])  # fmt: skip
+def test_ids_that_some_rows_lack_are_refused_unless_others_are_whole(frame, values):
+    frame = frame.assign(path=values)
+    assert refused(saved(frame)) == (
+        "A.parquet, column 'path': some rows have no id; --ids COLUMN names other ids, "
+        "--ids none compares rows as they lie"
+    )
+    file = open_features(saved(frame.assign(image_id=NUMBERS)))
+    assert ids_of(file).keys() == {"index", "image_id"}
+    assert file.left_out == ("path",)
 
 
 def test_patterns_that_fit_no_column_or_lists_and_numbers_are_refused(frame):
