@@ -155,8 +155,10 @@ def _opened(plan: ComparePlan) -> "list[FeatureFile]":
     from alignctl.console import print_notice
 
     files = [open_features(text, Choice(plan.ids, plan.features)) for text in (plan.a, plan.b)]
-    for name, note in dict.fromkeys((file.name, file.note) for file in files if file.note):
-        print_notice(f"{name}: {note}")
+    notes = [(file.name, note) for file in files for note in (file.note, _doubt(file, plan))]
+    for name, note in dict.fromkeys(notes):
+        if note:
+            print_notice(f"{name}: {note}")
     known = list(dict.fromkeys(name for file in files for name in file.others))
     if plan.ids not in (None, NO_IDS, *known):
         shown = listed(known) or "none"
@@ -169,6 +171,22 @@ def _opened(plan: ComparePlan) -> "list[FeatureFile]":
             f"--features: neither {files[0].path} nor {files[1].path} has named columns"
         )
     return files
+
+
+def _doubt(file: "FeatureFile", plan: ComparePlan) -> str:
+    """A note of features that look like ids; ConfigError where they have names to choose by."""
+    from alignctl.analysis.formats.choice import in_doubt
+    from alignctl.analysis.id_columns import columns_like_ids
+
+    numbers = [] if plan.features else columns_like_ids(file)
+    if numbers and len(file.columns) == file.num_columns:
+        raise in_doubt(file.path, [file.columns[number] for number in numbers])
+    if not numbers:
+        return ""
+    return (
+        f"column {numbers[0]} holds another whole number in each of the first rows, as ids do, and "
+        "was counted as a feature"
+    )
 
 
 def _row_order(a: "FeatureFile", b: "FeatureFile") -> "RowOrder":

@@ -142,6 +142,37 @@ def test_what_was_taken_for_what_is_printed(call, spaces):
     assert found["row_order"] == "ids: image_id, the same in the same order"
 
 
+@pytest.mark.parametrize("write", ["to_parquet", "to_feather"])
+def test_ids_as_floats_among_features_are_refused_with_what_settles_it(call, spaces, write):
+    x, y, _ = spaces
+    np.save("y.npy", y)
+    frame = pd.DataFrame(np.c_[IDS, x], columns=list("01234"))
+    getattr(frame, write)("x.feather" if "feather" in write else "x.parquet")
+    words = ["x.feather" if "feather" in write else "x.parquet", "y.npy", "--metric", "cka"]
+    ended = call("compare", *words)
+    assert ended.stderr == (
+        f"error: {words[0]}: whole numbers that may be features, ids or labels: column 0; "
+        "say which with --features PATTERN (--features '*' takes all) or --ids COLUMN\n"
+    )
+    ended = call("compare", *words, "--ids", "0")
+    assert f"{words[0]}: 4 features of 60 images (1, 2, 3, 4)" in ended.stdout
+    ended = call("compare", *words, "--features", "*")
+    assert f"{words[0]}: 5 features of 60 images (0, 1, ..., 4)" in ended.stdout
+
+
+def test_a_column_like_ids_in_a_file_without_names_is_a_notice(call, spaces):
+    x, y, _ = spaces
+    np.save("x.npy", np.c_[x, IDS])
+    np.save("y.npy", np.c_[y, IDS % 7, np.zeros(N)])  # whole, but no ids
+    ended = call("compare", "x.npy", "y.npy", "--metric", "cka")
+    assert ended.stderr == (
+        "note: x.npy: column 4 holds another whole number in each of the first rows, as ids do, "
+        "and was counted as a feature\n"
+    )
+    np.save("x.npy", np.c_[(20 * x).round(), IDS])  # quantised: nothing is known
+    assert call("compare", "x.npy", "y.npy", "--metric", "cka").stderr == ""
+
+
 def test_patterns_choose_the_features_of_both_files(call, spaces):
     x, y, _ = spaces
     frame_of(x, n=IDS).to_parquet("a.parquet")

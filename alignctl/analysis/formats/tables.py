@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alignctl.analysis.formats.array import Array, Arrays
-from alignctl.analysis.formats.choice import NO_IDS, Choice, listed
+from alignctl.analysis.formats.choice import NO_IDS, Choice, in_doubt, listed
 from alignctl.analysis.formats.columns import (
     Column,
     Roles,
@@ -117,14 +117,10 @@ def _with_values(table: Table, choice: Choice) -> Roles:
     floats = [name for name in roles.ids if kinds[name] == "float"]
     measured = [name for name, ids in zip(floats, _ids(table, floats), strict=True) if ids is None]
     told_apart = _distinct(table, roles.in_doubt) if has_floats else []
-    in_doubt = [name for name in roles.in_doubt if name not in told_apart]
-    in_doubt += _apart(table, [name for name in roles.features if kinds[name] == "integer"])
-    if in_doubt:
-        raise ConfigError(
-            f"{table.path}: whole numbers that may be features, ids or labels: column "
-            f"{listed(in_doubt)}; say which with --features PATTERN (--features '*' takes all) "
-            "or --ids COLUMN"
-        )
+    doubtful = [name for name in roles.in_doubt if name not in told_apart]
+    doubtful += _apart(table, [name for name in roles.features if kinds[name] == "integer"])
+    if doubtful:
+        raise in_doubt(table.path, doubtful)
     features = {*roles.features, *measured} if "list" not in kinds.values() else roles.features
     ordered = tuple(name for name in kinds if name in features)
     ids = tuple(name for name in roles.ids if name not in ordered)
