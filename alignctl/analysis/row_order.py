@@ -10,12 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from alignctl.analysis.feature_files import FeatureFile
-from alignctl.analysis.formats.ids import COUNTED, Ids
+from alignctl.analysis.formats.ids import COUNTED, NUMBERED, Ids
 from alignctl.errors import ConfigError
 
 _SHOWN = 3
 _WAYS_OUT = "--ids COLUMN names other ids, --ids none compares rows as they lie"
-
 
 Pair = tuple[Ids, Ids]
 """Ids of the first file and of the second."""
@@ -39,14 +38,20 @@ def row_order(a: FeatureFile, b: FeatureFile) -> RowOrder:
     Raises ConfigError where these are not the ids of the same images, repeat in another order, or
     lead to different orders.
     """
-    pairs = sorted(product(a.ids, b.ids), key=_rank)
+    pairs = sorted(filter(_may_join, product(a.ids, b.ids)), key=_rank)
     for rank, group in groupby(pairs, key=_rank):
-        of_rank = [pair for pair in group if not all(one.rank == COUNTED for one in pair)]
+        of_rank = list(group)
         namesakes = [pair for pair in of_rank if pair[0].name == pair[1].name]
         found = _by_ids(a, b, namesakes or of_rank, must_match=rank != COUNTED)
         if found is not None:
             return found
     return RowOrder(None, None, _one_sided(a, b))
+
+
+def _may_join(pair: Pair) -> bool:
+    """0 to n - 1 without a name belongs to another index of numbers, and to nothing else."""
+    ranks = {one.rank for one in pair}
+    return COUNTED not in ranks or NUMBERED in ranks
 
 
 def _rank(pair: Pair) -> int:

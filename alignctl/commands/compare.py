@@ -137,15 +137,22 @@ def run(plan: ComparePlan) -> CompareResult:
         shape_b=[b.num_rows, b.num_columns],
         confidence=plan.confidence,
         permutations=plan.permutations,
-        features_a=list(a.columns) or None,
-        features_b=list(b.columns) or None,
-        left_out_a=list(a.left_out),
-        left_out_b=list(b.left_out),
-        ids=list(order.ids) if order.ids else None,
-        is_joined=order.second is not None,
-        row_order=order.said,
         scores=[asdict(score) for score in found[0, 1]],
+        **_taken(a, b, order),
     )
+
+
+def _taken(a: "FeatureFile", b: "FeatureFile", order: "RowOrder") -> dict[str, Any]:
+    """What of a CompareResult says what the files were taken for."""
+    return {
+        "features_a": list(a.columns) or None,
+        "features_b": list(b.columns) or None,
+        "left_out_a": list(a.left_out),
+        "left_out_b": list(b.left_out),
+        "ids": list(order.ids) if order.ids else None,
+        "is_joined": order.second is not None,
+        "row_order": order.said,
+    }
 
 
 def _opened(plan: ComparePlan) -> "list[FeatureFile]":

@@ -103,6 +103,8 @@ def test_counted_rows_are_joined_with_an_index_of_the_same_numbers_and_no_other(
     assert [TURNED[row] for row in order.second] == list(range(N))
     order = order_of([counted], [ids([9, 2, 7, 1, 4, 30], "index", NUMBERED)])
     assert order.said.startswith("b.npz has ids (index) and a.npz has none")
+    order = order_of([counted], [ids(TURNED, "image_id")])
+    assert order.said.startswith("b.npz has ids (image_id) and a.npz has none")
 
 
 def test_named_ids_are_trusted_more_than_an_index_and_an_index_more_than_what_looks_like_ids():

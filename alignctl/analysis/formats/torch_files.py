@@ -148,7 +148,8 @@ def _array_of_list(file: _TorchFile, key: Any, value: Sequence[Any]) -> Array:
     if _are_batches(value):
         return _batches(file, key, value)
     if value and all(isinstance(entry, str | int) for entry in value):
-        return Array((len(value),), "text", False, _no_rows, partial(_values, file, key))
+        holds = "text" if any(isinstance(entry, str) for entry in value) else "whole numbers"
+        return Array((len(value),), holds, False, _no_rows, partial(_values, file, key))
     if value and all(map(_is_vector, value)):
         count = sum(map(len, value))
         return Array((count,), "vectors", False, _no_rows, partial(_values, file, key))

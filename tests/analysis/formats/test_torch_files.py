@@ -1,5 +1,7 @@
 """Lists and numpy's arrays in files of torch.save."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -103,7 +105,7 @@ def test_texts_beside_a_matrix_are_ids(matrix, ids):
 def test_whole_numbers_beside_a_matrix_are_ids_where_they_are_named_so(matrix, ids):
     (found,) = opened({"features": matrix, "ids": ids}).ids
     assert found.values.tolist() == list(range(N))
-    assert opened({"features": matrix, "labels": ids}).ids == ()
+    assert opened({"features": matrix, "labels": ids, "order": ids}).ids == ()
     (found,) = opened({"features": matrix, "labels": ids}, ids="labels").ids
     assert found.values.tolist() == list(range(N))
 
@@ -140,6 +142,18 @@ def test_numpy_arrays_are_read_as_tensors_are(dtype, order):
 )
 def test_numpy_arrays_of_anything_else_are_refused(values, said):
     assert refused({"x": values}).startswith(f"A.pt:x: {said}")
+
+
+class _Hostile:
+    def __reduce__(self):
+        return (Path.touch, (Path("was run"),))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_hostile_pickle_beside_numpy_arrays_is_refused_and_not_run(first):
+    held = [("a", _Hostile()), ("b", np.zeros((2, 2)))][:: 1 if first else -1]
+    assert "refused: it holds more than tensors (" in refused(dict(held))
+    assert not Path("was run").exists()
 
 
 def test_bytes_are_never_taken_for_objects():
