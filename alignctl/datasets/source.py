@@ -12,6 +12,7 @@ from alignctl.config.datasets import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import EncodedImage, losses_in_headers, open_image
+from alignctl.datasets.numbered_classes import refuse_ambiguous_numbers
 from alignctl.errors import ConfigError
 
 Split = Literal["train", "test"]
@@ -173,6 +174,7 @@ def _chosen_classes(names: tuple[str, ...], config: DatasetSelection) -> list[in
     elif wanted is None:
         chosen = list(range(len(names)))
     else:
+        refuse_ambiguous_numbers(wanted, names)
         chosen = [_class_index(item, names) for item in wanted]
     for index in chosen:
         if chosen.count(index) > 1:
