@@ -14,13 +14,17 @@ from alignctl.datasets.digits import digits_source
 from alignctl.datasets.hub import hub_source
 from alignctl.datasets.image_folder import find_test_folder, image_folder_source
 from alignctl.datasets.parquet import parquet_source
+from alignctl.datasets.proof import data_digest
 from alignctl.datasets.source import (
     EncodedImageSet,
     ImageSet,
     Source,
     Split,
+    SplitSummary,
+    refuse_unreadable_images,
     select_encoded,
     select_images,
+    summarise,
 )
 from alignctl.datasets.svhn import svhn_source
 from alignctl.datasets.torchvision_sets import torchvision_source
@@ -32,9 +36,13 @@ __all__ = [
     "ImageSet",
     "Source",
     "Split",
+    "SplitSummary",
+    "data_digest",
     "load_images",
     "missing_test_split",
     "open_images",
+    "read_all_images",
+    "summary_of",
 ]
 
 DATASETS: dict[str, Callable[[Any, Split], Source]] = {
@@ -82,6 +90,19 @@ def open_images(config: DatasetConfig, split: Split) -> ImageSet | EncodedImageS
     if isinstance(config, StreamableConfig) and not config.in_memory:
         return select_encoded(DATASETS[config.name](config, split), config, split)
     return load_images(config, split)
+
+
+def summary_of(config: DatasetConfig, split: Split) -> SplitSummary:
+    """What the config chooses of a split; raises what `load_images` raises before it decodes."""
+    return summarise(DATASETS[config.name](config, split), config, split)
+
+
+def read_all_images(config: DatasetConfig, split: Split) -> int:
+    """Decode every image of a split and keep none; how many there are.
+
+    DataError lists all that cannot be read.
+    """
+    return refuse_unreadable_images(DATASETS[config.name](config, split), config, split)
 
 
 def load_images(config: DatasetConfig, split: Split) -> ImageSet:

@@ -1,11 +1,13 @@
 """From image files to one array of pixels."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,16 @@ from alignctl.datasets.conversion import (
     to_rgb,
 )
 from alignctl.errors import DataError
+from alignctl.stand_ins import stand_in
 
+T = TypeVar("T")
 EncodedImage = tuple[str, Path | bytes]
 """What to call an image in an error, and its file or the bytes of it."""
 
 _NUM_THREADS = min(8, os.cpu_count() or 1)
 _IMAGES_AT_A_TIME = 256  # bounds the encoded images held in memory
 _IMAGES_PER_TASK = 16  # handing small images over one by one takes as long as decoding them
+_NUM_LISTED = 10  # of several unreadable images, so many are named
 _MEMORY_NEVER_REFUSED = 16 * 10**9
 
 
@@ -43,30 +48,74 @@ def decode_images(
     image_size: the shorter side is resized to `resize`, or to it (bilinear with antialiasing), and
     the centre cropped; without it all images must have the same size.
     losses: is told what the images lose.
-    Raises DataError for a damaged image, for one whose file does not say which value is white, for
-    differing sizes, and for more than the memory holds.
+    Raises DataError for damaged images and for those whose files do not say which value is white,
+    naming all at once, for differing sizes, and for more than the memory holds.
     """
+    if not num_images:
+        return np.empty((0, 0, 0, 3), dtype=np.uint8)
+    pixels = None if image_size is None else _allocate(num_images, (image_size, image_size))
+    unreadable = []
+
+    def decode(item: EncodedImage) -> NDArray[np.uint8]:
+        return _decode(item, image_size, resize, losses)
+
+    with closing(_each(encoded, decode)) as decoded:
+        for position, (name, image) in enumerate(decoded):
+            if isinstance(image, DataError):
+                unreadable.append(str(image))
+                continue
+            if pixels is None:
+                pixels = _allocate(num_images, image.shape[:2])
+            if image.shape != pixels.shape[1:]:
+                raise DataError(_differing_sizes(name, image, pixels))
+            pixels[position] = image
+    _refuse(unreadable, num_images)
+    assert pixels is not None and position + 1 == num_images
+    return pixels
+
+
+def refuse_unreadable(encoded: Iterable[EncodedImage]) -> None:
+    """Decode all images and keep none; DataError that lists those that cannot be read."""
+
+    def check(item: EncodedImage) -> None:
+        open_image(item)
+
+    results = [result for _, result in _each(encoded, check)]
+    _refuse([str(error) for error in results if error is not None], len(results))
+
+
+def _refuse(unreadable: Sequence[str], num_images: int) -> None:
+    """DataError for images that cannot be read, all in one, so that they are mended in one go."""
+    if len(unreadable) == 1:
+        raise DataError(unreadable[0])
+    if unreadable:
+        more = len(unreadable) - _NUM_LISTED
+        lines = [*unreadable[:_NUM_LISTED], *([f"and {more:,} more"] if more > 0 else [])]
+        raise DataError(
+            "\n".join([f"{len(unreadable):,} of {num_images:,} images cannot be read:", *lines])
+        )
+
+
+def _each(
+    encoded: Iterable[EncodedImage], work: Callable[[EncodedImage], T]
+) -> Generator[tuple[str, T | DataError], None, None]:
+    """The name of each image and what comes of the work on it, in order; an error as a value."""
+
+    def attempt(item: EncodedImage) -> T | DataError:
+        try:
+            return work(item)
+        except DataError as error:
+            return error
+
     remaining = iter(encoded)
-    pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)
-    position = 0
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         while chunk := list(islice(remaining, _IMAGES_AT_A_TIME)):
-            if position == 0:
-                shape = _size_of(chunk[0]) if image_size is None else (image_size, image_size)
-                pixels = _allocate(num_images, shape)
             tasks = [
                 chunk[i : i + _IMAGES_PER_TASK] for i in range(0, len(chunk), _IMAGES_PER_TASK)
             ]
-            decoded = pool.map(
-                lambda task: [_decode(item, image_size, resize, losses) for item in task], tasks
-            )
-            for (name, _), image in zip(chunk, chain.from_iterable(decoded), strict=True):
-                if image.shape != pixels.shape[1:]:
-                    raise DataError(_differing_sizes(name, image, pixels))
-                pixels[position] = image
-                position += 1
-    assert position == num_images
-    return pixels
+            done = pool.map(lambda task: [attempt(item) for item in task], tasks)
+            names = (name for name, _ in chunk)
+            yield from zip(names, chain.from_iterable(done), strict=True)
 
 
 def open_image(item: EncodedImage, losses: Losses | None = None) -> Image.Image:
@@ -87,7 +136,8 @@ def open_image(item: EncodedImage, losses: Losses | None = None) -> Image.Image:
             f"{_reason(error)}"
         ) from error
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
+        reason = stand_in(data) or f"not a readable image: {_reason(error)}"
+        raise DataError(f"{name}: {reason}") from error
     if losses is not None:
         losses.add(name, lost, converted if Loss.MORE_BITS in lost else None)
     return converted
@@ -154,11 +204,6 @@ def _decode(
 ) -> NDArray[np.uint8]:
     image = open_image(item, losses)
     return np.asarray(image if image_size is None else resize_and_crop(image, image_size, resize))
-
-
-def _size_of(item: EncodedImage) -> tuple[int, int]:
-    height, width, _ = _decode(item, None).shape
-    return height, width
 
 
 def _reason(error: Exception) -> str:

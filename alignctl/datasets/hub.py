@@ -14,8 +14,8 @@ from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import EncodedImage, decode_images
 from alignctl.datasets.hub_library import load_splits, place_of
-from alignctl.datasets.source import Source, Split
-from alignctl.errors import ConfigError, DataError
+from alignctl.datasets.source import Source, Split, left_out
+from alignctl.errors import ConfigError, DataError, MissingSplitError
 
 _IMAGE_COLUMNS = "image", "img", "jpg", "jpeg", "png", "webp"
 _LABEL_COLUMNS = "label", "labels", "fine_label", "cls", "target"
@@ -34,17 +34,19 @@ def hub_source(config: HubConfig, split: Split) -> Source:
     image = _image_column(splits[train], config, place)
     label = _column(splits[train], config.label_column, _LABEL_COLUMNS, key="label", of=place)
     names = _class_names(splits[train], label, place)
+    notices: tuple[str, ...] = ()
     if split == "train":
         chosen = train
     elif config.test_split is not None:
         chosen = _named(config.test_split, list(splits), key="test_split", of=place)
     else:
-        chosen = _labelled_split(splits, label, place)
+        chosen, notices = _labelled_split(splits, label, place)
     where = f"{place}, split {chosen}"
     encoded = _encoded_images(splits[chosen].data.column(image), where)
     losses = Losses()
+    labels = _labels(splits[chosen].data.column(label), names, where)
     return Source(
-        labels=_labels(splits[chosen].data.column(label), names, where),
+        labels=labels,
         class_names=names,
         read=lambda ids: decode_images(
             encoded(ids),
@@ -56,6 +58,7 @@ def hub_source(config: HubConfig, split: Split) -> Source:
         encoded=encoded,
         marks=lambda ids: _marks(splits[chosen].data.column(image), ids),
         losses=losses,
+        notices=(*notices, *left_out(labels, where)),
     )
 
 
@@ -104,17 +107,24 @@ def _class_names(train: Any, label: str, place: str) -> tuple[str, ...]:
     )
 
 
-def _labelled_split(splits: dict[str, Any], label: str, place: str) -> str:
-    for name in _TEST_SPLITS:
-        if name in splits and _has_labels(splits[name].data.column(label)):
-            return name
-    raise ConfigError(
+def _labelled_split(splits: dict[str, Any], label: str, place: str) -> tuple[str, tuple[str, ...]]:
+    """The first usual split that has labels, and what to say of those before it."""
+    there = [name for name in _TEST_SPLITS if name in splits]
+    for number, name in enumerate(there):
+        if _has_labels(splits[name], label):
+            passed_over = ", ".join(there[:number])
+            text = f"{place}: no labels in split {passed_over}; testing is on split {name}"
+            return name, (text,) if passed_over else ()
+    raise MissingSplitError(
         f"dataset.test_split: {place} has no labels in a split {', '.join(_TEST_SPLITS)}; "
         f"name another ({', '.join(splits)})"
     )
 
 
-def _has_labels(column: pa.ChunkedArray) -> bool:
+def _has_labels(dataset: Any, label: str) -> bool:
+    if label not in dataset.column_names:
+        return False
+    column = dataset.data.column(label)
     if _is_text(column.type):
         return bool(column.null_count < len(column))
     return bool(pc.any(pc.greater_equal(column, 0)).as_py())

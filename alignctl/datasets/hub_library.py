@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from alignctl.config.datasets import HubConfig
+from alignctl.datasets.shards import numbered_sets, refuse_gaps
+from alignctl.datasets.source import data_folder
 from alignctl.errors import ConfigError, DataError
+from alignctl.stand_ins import stand_in
 
 _REPOSITORIES = {
     "tiny_imagenet": "zh-plus/tiny-imagenet",
@@ -16,6 +19,7 @@ _REPOSITORIES = {
     "full_imagenet": "ILSVRC/imagenet-1k",
 }
 _FIRST_ANSWER_S = 10.0
+_TABLES = ".arrow", ".csv", ".json", ".jsonl", ".parquet", ".tar", ".zip"
 
 
 def place_of(config: HubConfig) -> str:
@@ -55,8 +59,7 @@ def _load_dataset() -> Callable[..., Any]:
 
 
 def _read_folder(load: Callable[..., Any], config: HubConfig, folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise ConfigError(f"dataset.path: there is no folder '{folder}'")
+    refuse_incomplete_folder(folder)
     if config.revision is not None:
         raise ConfigError(f"dataset.revision: '{folder}' is a folder, which has no revisions")
     try:
@@ -65,7 +68,27 @@ def _read_folder(load: Callable[..., Any], config: HubConfig, folder: Path) -> d
     except FileNotFoundError as error:
         raise ConfigError(f"dataset.path: '{folder}' holds no files of a dataset") from error
     except Exception as error:  # its readers of many formats raise nearly anything
-        raise DataError(f"{folder}: cannot be read: {_reason(error)}") from error
+        raise DataError(_unreadable(folder, _reason(error))) from error
+
+
+def refuse_incomplete_folder(path: str | Path) -> None:
+    """ConfigError unless the folder is there, and all numbered files of a split in it.
+
+    The library takes what there is.
+    """
+    folder = data_folder(Path(path))
+    # no deeper: below are folders of classes, which may hold a million images
+    found = (file for depth in ("", "*/") for file in folder.glob(f"{depth}*-of-*.*"))
+    for files in numbered_sets(sorted(found)):
+        refuse_gaps(files)
+
+
+def _unreadable(folder: Path, reason: str) -> str:
+    """What to say of a folder that cannot be read: the file at fault, where it can be told."""
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in _TABLES and (instead := stand_in(file)):
+            return f"{file}: {instead}"
+    return f"{folder}: cannot be read: {reason}"
 
 
 def _read_cache(load: Callable[..., Any], config: HubConfig, name: str) -> dict[str, Any] | None:

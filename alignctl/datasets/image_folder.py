@@ -21,7 +21,7 @@ from alignctl.datasets.image_files import (
     is_passed_over,
     is_used_image,
 )
-from alignctl.datasets.source import Source, Split, class_hint
+from alignctl.datasets.source import Source, Split, class_hint, data_folder
 from alignctl.errors import ConfigError, MissingSplitError
 
 _NUM_NAMED = 10  # of many classes
@@ -34,7 +34,7 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
     Raises ConfigError if a folder is missing or the test split has a class that train/ has not;
     MissingSplitError if there is no test split.
     """
-    train = training_folder(_root(config))
+    train = training_folder(data_folder(config.path))
     folder, notices = _split_folder(config, train, split)
     by_class, left_out = _files(config, folder, split, tuple(train.classes))
     if split == "train" and config.classes is None and left_out:
@@ -65,15 +65,8 @@ def image_folder_source(config: ImageFolderConfig, split: Split) -> Source:
 
 def find_test_folder(config: ImageFolderConfig) -> Path:
     """The folder that holds the test images; raises what `image_folder_source` does without it."""
-    folder, _ = _split_folder(config, training_folder(_root(config)), "test")
+    folder, _ = _split_folder(config, training_folder(data_folder(config.path)), "test")
     return folder.path
-
-
-def _root(config: ImageFolderConfig) -> Path:
-    root = config.path.expanduser()
-    if not root.is_dir():
-        raise ConfigError(f"dataset.path: there is no folder '{root}'")
-    return root
 
 
 def _split_folder(
@@ -82,7 +75,7 @@ def _split_folder(
     """The folder of a split, where a part of train/ may be the test split; notices about it."""
     if config.test_fraction is not None:
         try:
-            found, _ = test_folder(_root(config), train)
+            found, _ = test_folder(data_folder(config.path), train)
         except MissingSplitError:
             return train, ()
         raise ConfigError(
@@ -91,7 +84,7 @@ def _split_folder(
         )
     if split == "train":
         return train, ()
-    found, notices = test_folder(_root(config), train)
+    found, notices = test_folder(data_folder(config.path), train)
     unknown = [name for name in found.classes if name not in train.classes]
     if not unknown:
         return found, notices

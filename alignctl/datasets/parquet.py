@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from alignctl.config.datasets import ParquetConfig
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import decode_images
-from alignctl.datasets.source import Source, Split
+from alignctl.datasets.shards import refuse_gaps
+from alignctl.datasets.source import Source, Split, data_folder, left_out
 from alignctl.errors import ConfigError, DataError, MissingSplitError
+from alignctl.stand_ins import stand_in
 
-_PREFIXES = {"train": ("train",), "test": ("test", "validation", "val")}
+_TEST_PREFIXES = "test", "validation", "valid", "val"
 _IMAGE_COLUMNS = "image", "img"
 _LABEL_COLUMNS = "label", "fine_label"
 
@@ -28,10 +30,11 @@ def parquet_source(config: ParquetConfig, split: Split) -> Source:
     Class names come from the schema's metadata; without them they are the numbers of the labels.
     Raises ConfigError if the folder or its shards are missing, DataError if a shard is damaged.
     """
-    root = config.path.expanduser()
-    if not root.is_dir():
-        raise ConfigError(f"dataset.path: there is no folder '{root}'")
-    train, shards = _shards(root, "train"), _shards(root, split)
+    root = data_folder(config.path)
+    train = _shards(root, "train")
+    if not train:
+        raise ConfigError(_no_shards(root, "train"))
+    shards, notices = (train, ()) if split == "train" else _test_shards(root)
     labels = [_read_labels(shard) for shard in shards]
     names = _class_names(train[0])
     if not names:
@@ -57,17 +60,53 @@ def parquet_source(config: ParquetConfig, split: Split) -> Source:
             losses=losses,
         ),
         losses=losses,
+        notices=(*notices, *left_out(np.concatenate(labels), f"{root}, {split} split")),
     )
 
 
-def _shards(root: Path, split: Split) -> list[Path]:
-    for prefix in _PREFIXES[split]:
-        for folder in (root, root / "data"):
-            if shards := sorted(folder.glob(f"{prefix}-*.parquet")):
-                return shards
-    wanted = " or ".join(f"{prefix}-*.parquet" for prefix in _PREFIXES[split])
-    kind = ConfigError if split == "train" else MissingSplitError
-    raise kind(f"dataset.path: '{root}' has no {wanted}, nor has its folder data/")
+def _shards(root: Path, prefix: str) -> list[Path]:
+    """The files of one split, in order; none where there are none. ConfigError where some lack."""
+    pattern = f"{prefix}-*.parquet"
+    found = [shards for folder in (root, root / "data") if (shards := sorted(folder.glob(pattern)))]
+    if len(found) > 1:
+        raise ConfigError(
+            f"dataset.path: '{root}' has {pattern}, and so has its folder data/; "
+            f"pass dataset.path={root / 'data'} for those, or move one of the two away"
+        )
+    if not found:
+        return []
+    refuse_gaps(found[0])
+    return found[0]
+
+
+def _test_shards(root: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """The files of the first usual split that has labels, and what to say of those before it."""
+    unlabelled: list[str] = []
+    for prefix in _TEST_PREFIXES:
+        shards = _shards(root, prefix)
+        if shards and _has_labels(shards):
+            passed_over = ", ".join(unlabelled)
+            text = f"{root}: no labels in {passed_over}; testing is on {prefix}-*.parquet"
+            return shards, (text,) if unlabelled else ()
+        unlabelled += [f"{prefix}-*.parquet"] if shards else []
+    if not unlabelled:
+        raise MissingSplitError(_no_shards(root, *_TEST_PREFIXES))
+    raise MissingSplitError(
+        f"dataset.path: '{root}' has no labels to test with: in {', '.join(unlabelled)} all are "
+        f"-1 or null, or there is no column {' or '.join(_LABEL_COLUMNS)}"
+    )
+
+
+def _no_shards(root: Path, *prefixes: str) -> str:
+    wanted = " or ".join(f"{prefix}-*.parquet" for prefix in prefixes)
+    return f"dataset.path: '{root}' has no {wanted}, nor has its folder data/"
+
+
+def _has_labels(shards: list[Path]) -> bool:
+    with _opened(shards[0]) as file:
+        if not set(_LABEL_COLUMNS) & set(file.schema_arrow.names):
+            return False
+    return any(bool((_read_labels(shard) >= 0).any()) for shard in shards)
 
 
 @contextmanager
@@ -76,7 +115,8 @@ def _opened(shard: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(shard) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{shard}: cannot be read: {str(error).splitlines()[0]}") from error
+        reason = stand_in(shard) or f"cannot be read: {str(error).splitlines()[0]}"
+        raise DataError(f"{shard}: {reason}") from error
 
 
 def _column(file: pq.ParquetFile, shard: Path, names: tuple[str, ...]) -> pa.Field:
@@ -91,7 +131,7 @@ def _column(file: pq.ParquetFile, shard: Path, names: tuple[str, ...]) -> pa.Fie
 def _read_labels(shard: Path) -> NDArray[np.int64]:
     with _opened(shard) as file:
         field = _column(file, shard, _LABEL_COLUMNS)
-        if not pa.types.is_integer(field.type):
+        if not (pa.types.is_integer(field.type) or pa.types.is_null(field.type)):
             raise DataError(f"{shard}: column '{field.name}' holds {field.type}, not whole numbers")
         column = file.read([field.name]).column(0)
         labels: NDArray[np.int64] = column.cast(pa.int64()).fill_null(-1).to_numpy()

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from alignctl.config.datasets import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
-from alignctl.datasets.decoding import EncodedImage, losses_in_headers, open_image
+from alignctl.datasets.decoding import (
+    EncodedImage,
+    losses_in_headers,
+    open_image,
+    refuse_unreadable,
+)
 from alignctl.datasets.numbered_classes import refuse_ambiguous_numbers
 from alignctl.errors import ConfigError
 
@@ -144,6 +149,31 @@ def _lost_when_decoded(source: Source, ids: NDArray[np.int64], split: Split) -> 
     return losses_in_headers(source.encoded(looked_at)).notice(some)
 
 
+@dataclass(frozen=True)
+class SplitSummary:
+    """What a study uses of a split, found without decoding an image."""
+
+    num_images: int
+    class_names: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def summarise(source: Source, config: DatasetSelection, split: Split) -> SplitSummary:
+    """How many images are chosen, of which classes; raises what `select_images` raises of them."""
+    chosen = _select(source, config, split)
+    return SplitSummary(len(chosen.ids), chosen.class_names, source.notices)
+
+
+def refuse_unreadable_images(source: Source, config: DatasetSelection, split: Split) -> int:
+    """Decode all chosen images; their number. DataError lists those that cannot be read."""
+    ids = _select(source, config, split).ids
+    if source.encoded is None:
+        source.read(ids)
+    else:
+        refuse_unreadable(source.encoded(ids))
+    return len(ids)
+
+
 def _select(source: Source, config: DatasetSelection, split: Split) -> _Selection:
     classes = _chosen_classes(source.class_names, config)
     position = np.full(len(source.class_names) + 1, -1)  # the last one is for "no label"
@@ -156,6 +186,24 @@ def _select(source: Source, config: DatasetSelection, split: Split) -> _Selectio
     if not ids.size:
         raise ConfigError(f"dataset.classes: the {split} split has no image of the chosen classes")
     return _Selection(labels=labels[ids], ids=ids, class_names=names)
+
+
+def data_folder(path: Path) -> Path:
+    """The folder that `dataset.path` names; ConfigError where there is none."""
+    root = path.expanduser()
+    if not root.is_dir():
+        raise ConfigError(
+            f"dataset.path: there is no folder '{root}'; pass dataset.path=DIR for where it lies"
+        )
+    return root
+
+
+def left_out(labels: NDArray[np.int64], where: str) -> tuple[str, ...]:
+    """A line on images without a label, which are used for nothing; none where all have one."""
+    count = int((labels < 0).sum())
+    if not count:
+        return ()
+    return (f"{where}: {count:,} of {len(labels):,} images have no label and are left out",)
 
 
 def class_hint(name: str, names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alignctl.config.datasets import TorchvisionConfig
+from alignctl.config.datasets import SvhnConfig, TorchvisionConfig
 from alignctl.datasets.source import Source, Split
 from alignctl.errors import ConfigError, DataError
 
@@ -44,6 +44,31 @@ def _open(config: TorchvisionConfig, split: Split) -> Any:
     )
 
 
+def refuse_missing(config: TorchvisionConfig | SvhnConfig) -> None:
+    """ConfigError unless what the data set's files lie in is there; opens none of them."""
+    lacking = [name for name in _files_of(config) if not (config.path / name).exists()]
+    if lacking and not config.download:
+        raise ConfigError(_incomplete(f"{config.name} ({lacking[0]})", config.path))
+
+
+def _files_of(config: TorchvisionConfig | SvhnConfig) -> list[str]:
+    if isinstance(config, SvhnConfig):
+        splits = ("train", "test", "extra") if config.extra else ("train", "test")
+        return [f"{split}_32x32.mat" for split in splits]
+    return {
+        "cifar10": ["cifar-10-batches-py"],
+        "cifar100": ["cifar-100-python"],
+        "fashion_mnist": ["FashionMNIST/raw"],
+    }[config.name]
+
+
+def _incomplete(name: str, root: Path, advice: str = "") -> str:
+    return (
+        f"dataset.path: no complete {name} in '{root}'; pass dataset.download=true, "
+        f"or dataset.path=DIR for where it lies{advice}"
+    )
+
+
 def opened(
     build: Callable[[], Any], name: str, root: Path, *, download: bool, advice: str = ""
 ) -> Any:
@@ -59,8 +84,5 @@ def opened(
             message = f"dataset.download: {name} cannot be fetched: {reason}"
             raise DataError(message) from error
         if isinstance(error, RuntimeError):  # how torchvision says that files are missing
-            raise ConfigError(
-                f"dataset.path: no complete {name} in '{root}'; pass dataset.download=true, "
-                f"or dataset.path=DIR for where it lies{advice}"
-            ) from error
+            raise ConfigError(_incomplete(name, root, advice)) from error
         raise DataError(f"{root}: {name} cannot be read: {reason}") from error

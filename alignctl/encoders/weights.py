@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from alignctl.errors import CheckpointError, ConfigError
+from alignctl.stand_ins import stand_in
 
 # Under which the state dict may lie in a checkpoint, the first of them that is there.
 _STATE_KEYS = ("state_dict", "model_state_dict", "MODEL_STATE", "model_state", "model", "encoder")
@@ -86,13 +87,15 @@ def _read(path: Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"encoder.weights: {path}: cannot be read, or holds more than tensors; "
+        reason = stand_in(path) or (
+            "cannot be read, or holds more than tensors; "
             "a state dict saved alone, best as .safetensors, can be"
-        ) from error
+        )
+        raise CheckpointError(f"encoder.weights: {path}: {reason}") from error
     except Exception as error:  # whatever a damaged file makes of the unpickler
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"encoder.weights: {path}: cannot be read: {reason}") from error
+        reason = stand_in(path) or f"cannot be read: {reason}"
+        raise CheckpointError(f"encoder.weights: {path}: {reason}") from error
 
 
 def _without_heads(

@@ -8,7 +8,12 @@ from PIL import Image
 from torchvision.transforms import functional, v2
 
 from alignctl.datasets import decoding
-from alignctl.datasets.decoding import crop_and_resize, decode_images, open_image
+from alignctl.datasets.decoding import (
+    crop_and_resize,
+    decode_images,
+    open_image,
+    refuse_unreadable,
+)
 from alignctl.errors import DataError
 
 
@@ -129,3 +134,47 @@ def test_more_than_the_memory_is_refused_before_decoding(monkeypatch):
 
 def test_the_physical_memory_is_known_here():
     assert decoding._physical_memory() > 2**27
+
+
+def damaged(count, *, of):
+    bad = set(range(0, 3 * count, 3))
+    good = png(noise(4, 5))
+    return [(f"image {i}", good[:40] if i in bad else good) for i in range(of)]
+
+
+def test_all_damaged_images_are_listed_at_once():
+    with pytest.raises(DataError) as error:
+        decode_images(damaged(3, of=600), 600, image_size=None)
+    first, *lines = str(error.value).splitlines()
+    assert first == "3 of 600 images cannot be read:"
+    assert [line.partition(":")[0] for line in lines] == ["image 0", "image 3", "image 6"]
+    assert all(": not a readable image: " in line for line in lines)
+
+
+def test_of_many_damaged_images_ten_are_listed_and_the_others_counted():
+    with pytest.raises(DataError) as error:
+        decode_images(damaged(1300, of=4000), 4000, image_size=8)
+    first, *lines = str(error.value).splitlines()
+    assert first == "1,300 of 4,000 images cannot be read:"
+    assert (len(lines), lines[-1]) == (11, "and 1,290 more")
+
+
+def test_the_size_of_images_is_that_of_the_first_readable_one():
+    with pytest.raises(DataError, match=r"^image 0: not a readable image"):
+        decode_images(damaged(1, of=3), 3, image_size=None)
+
+
+def test_images_are_looked_through_without_being_kept():
+    refuse_unreadable(damaged(0, of=600))
+    with pytest.raises(DataError, match=r"^3 of 600 images cannot be read:\nimage 0: "):
+        refuse_unreadable(damaged(3, of=600))
+
+
+def test_what_lies_in_an_images_place_is_recognised(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+    (tmp_path / "1.jpg").write_bytes(pointer)
+    for name, data in (("row 1", pointer), ("1.jpg", tmp_path / "1.jpg")):
+        with pytest.raises(DataError, match=rf"^{name}: is a pointer of Git LFS .* `git lfs pull`"):
+            open_image((name, data))
+    with pytest.raises(DataError, match=r"^x: is a web page \(HTML\)"):
+        open_image(("x", b"<!doctype html>"))

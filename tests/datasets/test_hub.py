@@ -16,7 +16,7 @@ from PIL import Image
 from alignctl.config.datasets import HubConfig
 from alignctl.datasets import DATASETS, load_images
 from alignctl.datasets.hub import hub_source
-from alignctl.errors import ConfigError, DataError
+from alignctl.errors import ConfigError, DataError, MissingSplitError
 
 NAMES = ["cat", "dog", "emu"]
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -390,3 +390,33 @@ def test_a_damaged_file_of_a_class_folder_is_named(tmp_path):
 def test_the_sets_of_the_paper_are_registered():
     for name in ("huggingface", "tiny_imagenet", "mini_imagenet", "full_imagenet"):
         assert DATASETS[name] is hub_source
+
+
+def test_what_is_left_out_and_passed_over_is_said(root):
+    write(root / "data/test-00000-of-00001.parquet", [20, 21], [-1, -1])
+    write(root / "data/validation-00000-of-00001.parquet", [30, 31, 32], [2, -1, -1])
+    assert load_images(config_of(root), "train").notices == ()
+    assert load_images(config_of(root), "test").notices == (
+        f"{root}: no labels in split test; testing is on split validation",
+        f"{root}, split validation: 2 of 3 images have no label and are left out",
+    )
+
+
+def test_a_data_set_without_labels_to_test_with_has_no_test_split(root):
+    write(root / "data/test-00000-of-00001.parquet", [20, 21], [-1, -1])
+    with pytest.raises(MissingSplitError):
+        hub_source(config_of(root), "test")
+
+
+@pytest.mark.parametrize("shard", ["00000", "00001"])
+def test_a_missing_shard_is_named(root, shard):
+    (root / f"data/train-{shard}-of-00002.parquet").unlink()
+    with pytest.raises(ConfigError, match=rf"lacks train-{shard}-of-00002.parquet: 1 of 2"):
+        reds(root, "test")
+
+
+def test_a_pointer_of_git_lfs_is_named(root):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+    (root / "data/test-00000-of-00001.parquet").write_bytes(pointer)
+    with pytest.raises(DataError, match=r"^.*/test-00000-of-00001.parquet: is .* `git lfs pull`"):
+        reds(root)

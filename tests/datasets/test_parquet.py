@@ -10,7 +10,7 @@ from PIL import Image
 
 from alignctl.config.datasets import ParquetConfig
 from alignctl.datasets import load_images, missing_test_split
-from alignctl.errors import ConfigError, DataError
+from alignctl.errors import ConfigError, DataError, MissingSplitError
 
 NAMES = ["cat", "dog", "emu"]
 
@@ -122,7 +122,7 @@ def test_images_without_a_label_are_left_out(tmp_path):
 
 def test_an_unlabelled_test_split_is_refused(root):
     write(root / "data/test-00000-of-00001.parquet", [-1, -1], [1, 2])
-    with pytest.raises(ConfigError, match="the test split has no image"):
+    with pytest.raises(ConfigError, match="has no labels to test with: in test-"):
         reds(root, "test")
 
 
@@ -158,7 +158,7 @@ def test_missing_folders_and_shards_are_config_errors(root):
     with pytest.raises(ConfigError, match=r"^dataset.path: there is no folder"):
         reds(root / "nowhere")
     (root / "data/test-00000-of-00001.parquet").unlink()
-    wanted = r"test-\*.parquet or validation-\*.parquet or val-\*.parquet"
+    wanted = r"test-\*.parquet or validation-\*.parquet or valid-\*.parquet or val-\*.parquet"
     with pytest.raises(ConfigError, match=rf"^dataset.path: .* has no {wanted}"):
         reds(root, "test")
     for shard in (root / "data").iterdir():
@@ -231,7 +231,92 @@ def test_training_shards_alone_have_no_test_split(tmp_path):
     config = ParquetConfig(path=tmp_path)
     assert missing_test_split(config) == (
         f"dataset.path: '{tmp_path}' has no test-*.parquet or validation-*.parquet or "
-        "val-*.parquet, nor has its folder data/"
+        "valid-*.parquet or val-*.parquet, nor has its folder data/"
     )
     write(tmp_path / "test-00000-of-00001.parquet", [0, 1], [1, 2])
     assert missing_test_split(config) is None
+
+
+# --- whole sets of shards, and labels in them
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_shard_is_named_whichever_split_is_read(root, split):
+    (root / "data/train-00001-of-00002.parquet").unlink()
+    with pytest.raises(ConfigError, match=r"lacks train-00001-of-00002.parquet: 1 of 2 files"):
+        reds(root, split)
+
+
+def test_shards_in_two_folders_are_refused(root):
+    write(root / "train-00000-of-00001.parquet", [0, 1], [1, 2])
+    with pytest.raises(ConfigError) as error:
+        reds(root)
+    assert str(error.value) == (
+        f"dataset.path: '{root}' has train-*.parquet, and so has its folder data/; pass "
+        f"dataset.path={root}/data for those, or move one of the two away"
+    )
+    assert reds(root / "data")[:2] == [10, 11]
+
+
+@pytest.mark.parametrize("missing", [-1, None, -7])
+def test_images_without_a_label_are_counted(tmp_path, missing):
+    write(tmp_path / "train-0.parquet", [0, missing, 1, missing], [1, 2, 3, 4])
+    write(tmp_path / "test-0.parquet", [0, 1, missing], [1, 2, 3])
+    for split, count in (("train", "2 of 4"), ("test", "1 of 3")):
+        (notice,) = load_images(ParquetConfig(path=tmp_path, classes=2), split).notices
+        assert notice == (
+            f"{tmp_path}, {split} split: {count} images have no label and are left out"
+        )
+
+
+def test_nothing_is_said_where_all_have_labels(root):
+    assert load_images(ParquetConfig(path=root), "train").notices == ()
+    assert load_images(ParquetConfig(path=root), "test").notices == ()
+
+
+@pytest.mark.parametrize("unlabelled", [[-1, -1], [None, None], [-1, None]])
+@pytest.mark.parametrize("prefix", ["validation", "valid", "val"])
+def test_a_labelled_validation_split_is_taken_before_an_unlabelled_test_split(
+    root, unlabelled, prefix
+):
+    write(root / "data/test-00000-of-00001.parquet", unlabelled, [20, 21])
+    write(root / f"data/{prefix}-00000-of-00001.parquet", [1, 0], [30, 31])
+    found = load_images(ParquetConfig(path=root), "test")
+    assert found.images[:, 0, 0, 0].tolist() == [30, 31]
+    assert found.notices == (
+        f"{root}: no labels in test-*.parquet; testing is on {prefix}-*.parquet",
+    )
+
+
+def test_a_test_split_without_a_column_of_labels_is_passed_over_too(root):
+    write(root / "data/test-00000-of-00001.parquet", [0], [20], columns=("image", "id"))
+    with pytest.raises(MissingSplitError, match="there is no column label or fine_label"):
+        reds(root, "test")
+    write(root / "data/val-00000-of-00001.parquet", [1, 0], [30, 31])
+    assert reds(root, "test") == [30, 31]
+
+
+def test_a_test_split_with_some_labels_is_taken(root):
+    write(root / "data/test-00000-of-00001.parquet", [-1, 1], [20, 21])
+    write(root / "data/val-00000-of-00001.parquet", [1, 0], [30, 31])
+    assert reds(root, "test") == [21]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "`git lfs pull`"),
+        (b"<!DOCTYPE html><html><body>Log in</body></html>", r"web page \(HTML\)"),
+    ],
+)
+def test_what_lies_in_a_shards_place_is_recognised(root, content, reason):
+    (root / "data/train-00001-of-00002.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=rf"train-00001-of-00002.parquet: is .*{reason}"):
+        reds(root)
+
+
+def test_cells_that_are_pointers_are_recognised(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
+    write(tmp_path / "train-0.parquet", [0, 1], [1, pointer], names=None)
+    with pytest.raises(DataError, match=r"train-0.parquet, row 1: is a pointer of Git LFS"):
+        reds(tmp_path)
