@@ -86,7 +86,11 @@ def pretrain(
     run_dir: RunDir = None,
     nproc: NProc = "auto",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the last checkpoint; dataset.path=DIR says where its data have moved.",
+        ),
     ] = False,
     timeout: Timeout = 1800.0,
     dry_run: DryRun = False,

@@ -176,7 +176,8 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="RUN",
-            help="Run directories or their names; all are compared with the first.",
+            help="Run directories or their names, all compared with the first; "
+            "and dataset.path=DIR where their data have moved.",
             show_default="the newest under ./runs",
         ),
     ] = None,

@@ -30,13 +30,21 @@ def config_show(name: str, overrides: Overrides = None) -> None:
 
 
 @config_app.command("validate")
-def config_validate(file: str, overrides: Overrides = None) -> None:
+def config_validate(
+    file: str,
+    overrides: Overrides = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Read every image, and list those that cannot be.")
+    ] = False,
+) -> None:
     """Check a study without running it."""
+    from alignctl.commands import config as command
     from alignctl.config.load import load_study
     from alignctl.console import print_line, print_notice
 
     study = load_study(file, overrides or (), notify=print_notice)
-    print_line(f"{file}: a valid study of {', '.join(study.objective_names)}")
+    found = f", and {command.readable_images(study):,} images that can be read" if images else ""
+    print_line(f"{file}: a valid study of {', '.join(study.objective_names)}{found}")
 
 
 @config_app.command("convert")

@@ -92,7 +92,8 @@ RunOrOverrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RUN",
-        help="A run directory or its name; with --config, changes such as dataset.path=IMAGES.",
+        help="A run directory or its name, and dataset.path=DIR where its data have moved; "
+        "with --config, changes to that.",
         show_default="the newest under ./runs",
     ),
 ]

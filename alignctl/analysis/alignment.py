@@ -17,8 +17,9 @@ from alignctl.analysis.feature_store import are_kept, stored_features
 from alignctl.analysis.features import features
 from alignctl.analysis.images import image_passes, passes_of
 from alignctl.analysis.models import load_network
+from alignctl.analysis.same_data import doubts_about
+from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
-from alignctl.config.study import StudyConfig
 from alignctl.datasets import EncodedImageSet, ImageSet, Split, loading_writes, open_images
 from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
@@ -78,6 +79,8 @@ class AlignmentJob:
     epochs: tuple[int, ...] | None = None
     """None for all that are saved."""
     keep_features: bool = False
+    dataset: DatasetConfig | None = None
+    """Where the images lie now; None for where the run's config says."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
     # What the first process finds, for files may come while others look.
     todo, pairs_at = context.gather((pending(run, job, table), pairs_at_epochs(run, job)))[0]
     context.wait()  # everyone has read the table before the first process replaces it
-    images = _images(context, run.config, {split for _, split in todo})
+    images = _images(context, run, job, {split for _, split in todo})
     for done, (epoch, split) in enumerate(todo):
         context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
         here = replace(job, pairs=pairs_at[epoch])
@@ -111,16 +114,21 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
 
 
 def _images(
-    context: WorkerContext, study: StudyConfig, splits: set[Split]
+    context: WorkerContext, run: RunDirectory, job: AlignmentJob, splits: set[Split]
 ) -> dict[Split, ImageSet | EncodedImageSet]:
-    def load() -> dict[Split, ImageSet | EncodedImageSet]:
-        return {split: open_images(study.dataset, split) for split in sorted(splits)}
+    dataset = job.dataset or run.config.dataset
 
-    images = context.in_turn(load) if loading_writes(study.dataset) else load()
+    def load() -> dict[Split, ImageSet | EncodedImageSet]:
+        return {split: open_images(dataset, split) for split in sorted(splits)}
+
+    images = context.in_turn(load) if loading_writes(dataset) else load()
     for found in images.values():
-        check_image_size(study.encoder, *found.image_shape)
+        check_image_size(run.config.encoder, *found.image_shape)
         for text in found.notices:
             context.report("notice", text=text)
+    if context.is_first and run.original is None:
+        for text in doubts_about(run, images, dataset):
+            context.report("warning", text=text)
     return images
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
-from alignctl.config.load import first_difference, load_study
+from alignctl.config.execution import placed_as
+from alignctl.config.load import first_difference, load_study, moved
 from alignctl.config.validation import unknown
 from alignctl.console import print_notice
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import write_atomically
 from alignctl.runs.comparison import shortened
-from alignctl.runs.directory import find, obstacle, saved_epochs
+from alignctl.runs.directory import find, obstacle, runs_and_changes, saved_epochs
 from alignctl.runs.evaluated import changed
 from alignctl.runs.lock import run_lock
 from alignctl.runs.manifest import adopted
@@ -41,7 +42,8 @@ class Subject:
     original: OriginalCheckpoints | None = None
     """The checkpoints that an adopted run points to."""
     study: StudyConfig | None = None
-    """What an adopted run is to have as its config; None where nobody has said."""
+    """Another config than the run has: what an adopted run is to get, or where the data of a run
+    of our own lie now; None where nobody has said."""
     output: Path | None = None
     """A folder for the CSV files of this command, beside those in the run."""
 
@@ -69,15 +71,20 @@ class Subject:
         return found
 
 
-def of_run(run: str | None, output: Path | None = None) -> Subject:
-    """A run given as a path or name, or the newest; ConfigError where there is none."""
+def of_run(run: str | None, output: Path | None = None, *, changes: Sequence[str] = ()) -> Subject:
+    """A run given as a path or name, or the newest; ConfigError where there is none.
+
+    changes: `key=value` for where its data lie now.
+    """
     directory = RunDirectory(find(run))
     original = directory.original
     output = output and expanded(output)
     if original is not None and output is not None:
         _refuse_inside(original, output)
     folder = output or (directory.path if original else None)
-    return Subject(directory, directory.objective_names, original, output=_folder(folder))
+    study = moved(directory.config, changes, str(directory.path)) if changes else None
+    names = directory.objective_names
+    return Subject(directory, names, original, study=study, output=_folder(folder))
 
 
 def subject_of(
@@ -90,14 +97,18 @@ def subject_of(
 ) -> Subject:
     """What the words and options of a command line are about; ConfigError where they do not fit.
 
-    words: a RUN, or `key=value` for the config. needs_config: whether tensors alone do not do.
+    words: a RUN, and `key=value` for its config or that of --config. needs_config: whether tensors
+    alone do not do.
     """
     if checkpoints is None:
         if config is not None:
             raise ConfigError("--config: goes with --checkpoints; a run has a config of its own")
-        if len(words) > 1:
-            raise ConfigError(f"'{words[1]}': one RUN at a time, and '{words[0]}' is one")
-        return of_run(words[0] if words else None, output)
+        runs, changes = runs_and_changes(words)
+        if len(runs) > 1:
+            raise ConfigError(f"'{runs[1]}': one RUN at a time, and '{runs[0]}' is one")
+        if changes and not needs_config:
+            raise ConfigError(f"'{changes[0]}': only weights are read, which no setting changes")
+        return of_run(runs[0] if runs else None, output, changes=changes)
     if config is None and needs_config:
         raise ConfigError(
             "--checkpoints: needs --config, for the network and the images to compare it on"
@@ -175,7 +186,9 @@ def _joined(run: RunDirectory, study: StudyConfig | None) -> StudyConfig | None:
     has_results = run.alignment_table.exists() or run.features.exists()
     if study is not None and has_results:
         _refuse_other_config(run, study, run.config)
-    return run.config if has_results else study or run.config
+    if study is None:
+        return run.config
+    return placed_as(run.config, study) if has_results else study
 
 
 def _refuse_other_config(run: RunDirectory, study: StudyConfig, known: StudyConfig) -> None:

@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.load import find_config, load_study, read_values, study_names, to_yaml
 from alignctl.config.original import is_original
 from alignctl.console import print_notice
-from alignctl.errors import ConfigError
+from alignctl.errors import ConfigError, DataError, MissingSplitError
 from alignctl.runs.atomic import write_text
 from alignctl.runs.directory import obstacle
 
@@ -23,6 +24,23 @@ def descriptions() -> list[str]:
 def _first_comment(name: str) -> str:
     first = find_config(name).read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def readable_images(study: StudyConfig) -> int:
+    """How many images both splits have; DataError lists all that cannot be read, of both."""
+    from alignctl.datasets import read_all_images
+
+    total, unreadable = 0, []
+    for split in ("train", "test"):
+        try:
+            total += read_all_images(study.dataset, split)
+        except MissingSplitError:
+            continue
+        except DataError as error:
+            unreadable.append(str(error))
+    if unreadable:
+        raise DataError("\n".join(unreadable))
+    return total
 
 
 def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> str:

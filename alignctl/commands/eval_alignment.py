@@ -265,6 +265,7 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         question=Question(plan.metrics, options.confidence, options.permutations),
         epochs=plan.epochs,
         keep_features=options.keep_features,
+        dataset=plan.study.dataset,
     )
     refuse_unknown_layer(plan.study, options.representation)
     adopt(plan.subject, "eval-alignment")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignctl.commands.found_data import found_data
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
-from alignctl.config.load import first_difference, load_study
+from alignctl.config.load import first_difference, load_study, moved
 from alignctl.config.placement import grid, usable_processes
 from alignctl.console import TrainingView, print_notice
 from alignctl.engine.placement import parse_nproc
@@ -35,11 +36,12 @@ class PretrainPlan:
     finished: bool
 
     def summary(self) -> dict[str, Any]:
-        """The plan for --dry-run."""
+        """The plan for --dry-run; ConfigError where the data cannot be trained on."""
         return {
             "run": str(self.run),
             "processes": self.num_processes or "auto (one per GPU or core, as many as can be used)",
             **self._shape(),
+            **found_data(self.study),
             "saved_epochs": list(self.study.saved_epochs),
             "study": self.study.model_dump(mode="json"),
         }
@@ -85,19 +87,30 @@ def plan(
 def _plan_resumption(
     config: str | None, overrides: Sequence[str], *, run_dir: Path | None, nproc: str
 ) -> PretrainPlan:
-    """Without a config of its own, a resumed run keeps the one it was started with."""
-    study = None
-    if config is not None or overrides:
+    """Without a config of its own, a resumed run keeps the one it was started with.
+
+    Overrides alone are changes to it; where no run is there yet, to the default study.
+    """
+    if config is not None or (overrides and not _is_there(run_dir)):
         study = load_study(config, overrides, notify=print_notice)
-    if run_dir is None:
-        run_dir = newest() if study is None else newest_of(study.name)
-    if study is None:
-        directory = RunDirectory(run_dir)
-        if not directory.exists:
-            raise ConfigError(f"{run_dir}: holds no run to resume")
-        _refuse_adopted(directory)
-        study = directory.config
-    return plan_study(study, run=run_dir, nproc=nproc, resume=True)
+        return plan_study(study, run=run_dir or newest_of(study.name), nproc=nproc, resume=True)
+    directory = RunDirectory(run_dir or newest())
+    if not directory.exists:
+        raise ConfigError(f"{run_dir}: holds no run to resume")
+    _refuse_adopted(directory)
+    study = moved(directory.config, overrides, str(directory.path))
+    return plan_study(study, run=directory.path, nproc=nproc, resume=True)
+
+
+def _is_there(run_dir: Path | None) -> bool:
+    """Whether the folder holds a run; without one, whether ./runs does."""
+    if run_dir is not None:
+        return RunDirectory(run_dir).exists
+    try:
+        newest()
+    except ConfigError:
+        return False
+    return True
 
 
 def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> PretrainPlan:

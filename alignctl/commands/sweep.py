@@ -1,19 +1,27 @@
 """Train and evaluate a study at several values of one setting, one run for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alignctl.commands import eval_alignment, pretrain
-from alignctl.commands.adoption import others
+from alignctl.commands.adoption import of_run, others
+from alignctl.commands.found_data import found_data
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
-from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
+from alignctl.config.load import (
+    apply_overrides,
+    differences,
+    load_study,
+    parse_yaml,
+    validate_study,
+)
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line, print_notice, print_warning
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
+from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import RUNS, obstacle, refuse_undecodable
 from alignctl.runs.lock import is_lock_file, run_lock
 from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
@@ -47,6 +55,7 @@ class SweepPlan:
             "parameter": PARAMETERS[self.parameter],
             "runs": runs,
             "reference": self.reference,
+            **found_data(self.studies[0]),
             "study": self.studies[0].model_dump(mode="json", exclude={self.parameter}),
         }
 
@@ -120,12 +129,17 @@ def _parse_values(text: str) -> tuple[Any, ...]:
 
 
 def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
-    """`runs/NAME` where it is free or holds this very sweep, else `runs/NAME-2`, ..."""
+    """`runs/NAME` where it is free or holds this very sweep, else `runs/NAME-2`, ...
+
+    Data from another place may be other data: only --run-dir says that they are the same.
+    """
     path, number = RUNS / name, 1
     while path.exists():
         sweep = SweepDirectory(path)
         if sweep.exists and sweep.difference(study, key) is None:
-            break
+            before = sweep.description().study
+            if differences(before, study).get("dataset.path") is None:
+                break
         number += 1
         path = RUNS / f"{name}-{number}"
     return path
@@ -174,16 +188,32 @@ def _run_one(
         json_output=json_output,
     )
     pretrain.run(training, json_output=json_output, timeout_s=timeout_s)
+    _refuse_other_data(plan, directory)
     options = eval_alignment.EvalOptions(
         reference=plan.reference,
         representation=REPRESENTATION,
         nproc=_nproc_for_evaluation(plan.nproc),
     )
-    evaluation = eval_alignment.plan(str(directory.path), options)
+    subject = replace(of_run(str(directory.path)), study=study)
+    evaluation = eval_alignment.plan(subject, options)
     if value == plan.values[0]:  # of the others it would be the same
         for line in evaluation.warnings:
             print_warning(line)
     eval_alignment.run(evaluation, json_output=json_output)
+
+
+def _refuse_other_data(plan: SweepPlan, run: RunDirectory) -> None:
+    """AlignctlError where a run was trained on other data than another run of its sweep."""
+    mine = Manifest.read(run.manifest_file)
+    for other in plan.sweep.runs(plan.sweep.description()).values():
+        theirs = Manifest.read(other.manifest_file)
+        for what in ("training_data", "encoder_weights"):
+            pair = getattr(mine, what), getattr(theirs, what)
+            if None not in pair and pair[0] != pair[1]:
+                raise AlignctlError(
+                    f"{run.path}: its {what.replace('_', ' ')} are others than those of "
+                    f"{other.path}, so the two are no sweep; remove one of them"
+                )
 
 
 def _nproc_for_evaluation(nproc: str) -> str:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignctl.config import StudyConfig
+from alignctl.config.load import moved
 from alignctl.console import CountView
 from alignctl.errors import ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.comparison import Check, Comparison, RunRecord, compare_runs
-from alignctl.runs.directory import find
+from alignctl.runs.directory import find, runs_and_changes
 
 _COLUMNS: tuple[str, ...] = ("check", "result", "found")
 
@@ -21,6 +23,8 @@ class VerifyPlan:
 
     runs: tuple[RunDirectory, ...]
     epoch: int | None
+    studies: tuple[StudyConfig, ...] = ()
+    """Of each run, with its data where they lie now; empty where that is as their configs say."""
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
@@ -60,8 +64,12 @@ class VerifyResult:
     pairs: tuple[PairVerdict, ...]
 
 
-def plan(runs: Sequence[str], *, epoch: int | None) -> VerifyPlan:
-    """The runs asked for, or the newest; ConfigError where one has not finished that epoch."""
+def plan(words: Sequence[str], *, epoch: int | None) -> VerifyPlan:
+    """The runs asked for, or the newest; ConfigError where one has not finished that epoch.
+
+    words: runs, and `key=value` for where their data lie now.
+    """
+    runs, changes = runs_and_changes(words)
     found = tuple(RunDirectory(find(run)) for run in runs) or (RunDirectory(find(None)),)
     resolved = [run.path.resolve() for run in found]
     for run, path in zip(found, resolved, strict=True):
@@ -71,7 +79,8 @@ def plan(runs: Sequence[str], *, epoch: int | None) -> VerifyPlan:
         if epoch is not None and epoch not in finished:
             allowed = f"{min(finished)} to {max(finished)}" if finished else "none"
             raise ConfigError(f"--epoch: {epoch} is not a finished epoch of {run.path} ({allowed})")
-    return VerifyPlan(found, epoch)
+    studies = tuple(moved(run.config, changes, str(run.path)) for run in found) if changes else ()
+    return VerifyPlan(found, epoch, studies)
 
 
 def run(plan: VerifyPlan, *, json_output: bool = False) -> VerifyResult:
@@ -102,7 +111,8 @@ def _checks(plan: VerifyPlan, *, json_output: bool) -> list[tuple[Check, ...]]:
     from alignctl.engine.placement import plan_processes
     from alignctl.training.verification import VerificationJob, verify
 
-    job = VerificationJob(tuple(run.path.absolute() for run in plan.runs), plan.epoch)
+    paths = tuple(run.path.absolute() for run in plan.runs)
+    job = VerificationJob(paths, plan.epoch, plan.studies)
     with (
         tempfile.TemporaryDirectory(prefix="alignctl-") as folder,
         CountView(json_output=json_output) as view,

@@ -1,5 +1,6 @@
 """The base of every config model: frozen, closed to unknown keys, and strict about numbers."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -25,6 +26,18 @@ def absolute(path: Path) -> Path:
 
 
 DataPath = Annotated[Path, AfterValidator(absolute)]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Marks a field that says where something lies or how fast it goes, not what is computed.
+
+    All other fields are science. A marked one may change from start to start of one run, because
+    digests in its manifest prove that the numbers do not.
+    """
+
+    unless_left_out: bool = False
+    """Whether leaving it out is science, as with a file of weights to begin from."""
 
 
 class ConfigModel(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from alignctl.config.base import ConfigModel, DataPath, absolute
+from alignctl.config.base import ConfigModel, DataPath, Execution, absolute
 
 
 def _absolute_if_folder(path: str) -> str:
@@ -53,7 +53,7 @@ class StreamableConfig(_ImageFiles):
 
     in_memory: bool = True
     """False: worker processes decode every image anew, for training a crop of the whole image."""
-    workers: NonNegativeInt | None = None
+    workers: Annotated[NonNegativeInt | None, Execution()] = None
     """Decoding processes of each training process, where images are not in memory; results do
     not depend on it. Left out: with a GPU one per core that the process has, 16 at most, otherwise
     one; 0: it decodes by itself."""
@@ -72,7 +72,7 @@ class ImageFolderConfig(StreamableConfig):
     """
 
     name: Literal["image_folder"] = "image_folder"
-    path: DataPath
+    path: Annotated[DataPath, Execution()]
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of each class's training images that is the test split, where there is no other;
     it depends on the names of the files alone."""
@@ -84,7 +84,7 @@ class ParquetConfig(_ImageFiles):
     """A folder of Hugging Face parquet shards named train-*.parquet and test-*.parquet."""
 
     name: Literal["parquet"] = "parquet"
-    path: DataPath
+    path: Annotated[DataPath, Execution()]
 
 
 class HubConfig(StreamableConfig):
@@ -95,7 +95,7 @@ class HubConfig(StreamableConfig):
     """
 
     name: Literal["huggingface", "tiny_imagenet", "mini_imagenet", "full_imagenet"]
-    path: Annotated[str, AfterValidator(_absolute_if_folder)] | None = None
+    path: Annotated[Annotated[str, AfterValidator(_absolute_if_folder)] | None, Execution()] = None
     """The name on the hub, or a folder: a copy of the hub's, images in class folders, parquet
     files, WebDataset shards. Left out: the hub's own, where `name` says which."""
     revision: str | None = None
@@ -106,7 +106,7 @@ class HubConfig(StreamableConfig):
     image_column: str | None = None
     label_column: str | None = None
     """Left out: the usual names."""
-    download: bool = False
+    download: Annotated[bool, Execution()] = False
     """Fetch the files when they are not in the library's cache; never done unasked."""
 
     @model_validator(mode="after")
@@ -120,8 +120,8 @@ class TorchvisionConfig(DatasetSelection):
     """One of torchvision's small-image datasets, kept under `path`."""
 
     name: Literal["cifar10", "cifar100", "fashion_mnist"]
-    path: _KeptUnder = Path("data")
-    download: bool = False
+    path: Annotated[_KeptUnder, Execution()] = Path("data")
+    download: Annotated[bool, Execution()] = False
     """Fetch the files when they are not under `path`; never done unasked."""
 
 
@@ -129,8 +129,8 @@ class SvhnConfig(DatasetSelection):
     """Street View House Numbers, kept under `path`."""
 
     name: Literal["svhn"]
-    path: _KeptUnder = Path("data")
-    download: bool = False
+    path: Annotated[_KeptUnder, Execution()] = Path("data")
+    download: Annotated[bool, Execution()] = False
     """Fetch the files when they are not under `path`; never done unasked."""
     extra: bool = True
     """Train on the 531,131 easier images of the extra split as well, as the paper does."""

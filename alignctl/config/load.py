@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from alignctl.config.base import expanded
+from alignctl.config.execution import execution_keys, science_of
 from alignctl.config.original import is_original, refuse_its_keys, translate
 from alignctl.config.study import StudyConfig
 from alignctl.config.validation import (
@@ -238,12 +239,32 @@ def to_yaml(config: StudyConfig) -> str:
 def first_difference(config: StudyConfig, other: StudyConfig) -> str | None:
     """`training.epochs is 30 here and 20 there` for the first key that differs, or None.
 
-    Who decodes the images is none: nothing depends on it, and a machine may lack the memory.
+    Where data lie and how fast they are read is none: see `Execution`.
     """
-    for key, (ours, theirs) in differences(config, other).items():
-        if key != "dataset.workers":
-            return f"{key} is {ours} here and {theirs} there"
+    for key, (ours, theirs) in science_differences(config, other).items():
+        return f"{key} is {ours} here and {theirs} there"
     return None
+
+
+def moved(study: StudyConfig, overrides: Sequence[str], run: str) -> StudyConfig:
+    """A run's study with `key=value` overrides of where data lie or how fast they are read.
+
+    ConfigError for one that would change what is computed.
+    """
+    changed = validate_study(apply_overrides(study.model_dump(mode="json"), overrides), run)
+    difference = first_difference(changed, study)
+    if difference is not None:
+        allowed = ", ".join(execution_keys(study))
+        raise ConfigError(
+            f"{difference} ({run}): it decides what is computed, so a run keeps it; only where "
+            f"data lie and how they are read may change ({allowed})"
+        )
+    return changed
+
+
+def science_differences(config: StudyConfig, other: StudyConfig) -> dict[str, tuple[Any, Any]]:
+    """As `differences`, of those keys that change what is computed."""
+    return science_of(differences(config, other), config, other)
 
 
 def differences(config: StudyConfig, other: StudyConfig) -> dict[str, tuple[Any, Any]]:

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from alignctl.config.base import ConfigModel, DataPath
+from alignctl.config.base import ConfigModel, DataPath, Execution
 
 
 class _Encoder(ConfigModel):
     """What every family of encoders has."""
 
-    weights: DataPath | None = None
+    weights: Annotated[DataPath | None, Execution(unless_left_out=True)] = None
     """A file of encoder weights to begin from (.safetensors, .pth) instead of random ones."""
 
 

@@ -46,6 +46,15 @@ def grid(study: StudyConfig, num_processes: int) -> Grid:
     return min(shapes, key=lambda it: math.ceil(num_objectives / it.num_groups) / it.num_shares)
 
 
+def refuse_unfilled_batch(study: StudyConfig, num_images: int) -> None:
+    """ConfigError where so many training images do not fill one batch."""
+    if num_images < study.training.batch_size:
+        raise ConfigError(
+            f"training.batch_size: {study.training.batch_size} images, "
+            f"but the train split has only {num_images}"
+        )
+
+
 def usable_processes(study: StudyConfig, at_most: int) -> int:
     """The largest number of processes up to `at_most` that can divide the work; at least 1."""
     for number in range(at_most, 1, -1):

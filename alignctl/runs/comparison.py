@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from alignctl.config import StudyConfig
-from alignctl.config.load import differences
+from alignctl.config.load import science_differences
 from alignctl.runs.manifest import Manifest
 
 CheckResult = Literal["ok", "differs", "damaged", "not checked"]
@@ -19,8 +19,6 @@ _HELD_EQUAL = (
     "training.batch_size",
     "training.batches",
 )
-# Where the images lie and who decodes them says nothing of what they are; digests of batches do.
-_SAYS_NOTHING = ("name", "dataset.path", "dataset.download", "dataset.workers")
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
     """The checks that make models of both runs comparable, and what else differs."""
     changed = {
         key: pair
-        for key, pair in differences(first.study, other.study).items()
-        if key not in _SAYS_NOTHING
+        for key, pair in science_differences(first.study, other.study).items()
+        if key != "name"
     }
     held = {key: pair for key, pair in changed.items() if key.startswith(_HELD_EQUAL)}
     settings = _compare_settings(first, other, held)

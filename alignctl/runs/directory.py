@@ -129,8 +129,11 @@ class RunDirectory:
         )
 
     def write_config(self, config: StudyConfig) -> None:
-        """Keep the resolved study beside its results."""
+        """Keep the resolved study beside its results; what was started when stays as it is."""
+        started = self.config_file.stat() if self.exists and self.config_file.exists() else None
         write_text(self.config_file, to_yaml(config))
+        if started is not None:
+            os.utime(self.config_file, ns=(started.st_atime_ns, started.st_mtime_ns))
 
     @cached_property
     def config(self) -> StudyConfig:
@@ -267,6 +270,20 @@ def _started(path: Path) -> int:
     if not marker.is_file():
         marker = path / _POINTER
     return marker.stat().st_mtime_ns if marker.is_file() else 0
+
+
+def runs_and_changes(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that name runs, and those that are `key=value` overrides.
+
+    A sweep's run is named `temperature=0.5`: what is there, or has the form of a path, is a run.
+    """
+    runs: list[str] = []
+    changes: list[str] = []
+    for word in words:
+        is_there = Path(word).expanduser().exists() or (RUNS / word).exists()
+        is_change = re.match(r"[\w.\s]+=", word) is not None and not is_there
+        (changes if is_change else runs).append(word)
+    return runs, changes
 
 
 def find(run: str | None, *, sweeps: bool = False) -> Path:

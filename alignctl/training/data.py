@@ -1,6 +1,5 @@
 """The training images, and the shared batches of views drawn from them."""
 
-import hashlib
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ from torch import Tensor
 
 from alignctl.augmentations import make_views, to_device
 from alignctl.config import StudyConfig
-from alignctl.datasets import EncodedImageSet, ImageSet, open_images
+from alignctl.config.placement import refuse_unfilled_batch
+from alignctl.datasets import ImageSet, data_digest, open_images, summary_of
 from alignctl.datasets.labels import refuse_too_few_classes
-from alignctl.errors import ConfigError
+from alignctl.encoders import check_image_size
+from alignctl.errors import MissingSplitError
 from alignctl.objectives import ALONE, Peers, ViewBatch
 from alignctl.training.batches import draw_batches
 from alignctl.training.streaming import StreamedImages
@@ -77,9 +78,8 @@ class TrainingData:
     ids: NDArray[np.int64]
     num_classes: int
     digest: str
-    """SHA-256 of images, labels and ids. Of images that are not in memory: of labels, ids, the
-    names of classes, and the names of files or the sizes of images; their pixels are proven by the
-    digest of each epoch's batches."""
+    """See `data_digest`; the pixels of images that are not in memory are proven by the digest of
+    each epoch's batches."""
     notices: tuple[str, ...] = ()
     """What is to be known of the images, a line each."""
 
@@ -134,11 +134,7 @@ def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData
     """
     found = open_images(study.dataset, "train")
     refuse_too_few_classes(study.objectives, found.class_names)
-    if len(found.ids) < study.training.batch_size:
-        raise ConfigError(
-            f"training.batch_size: {study.training.batch_size} images, "
-            f"but the train split has only {len(found.ids)}"
-        )
+    refuse_unfilled_batch(study, len(found.ids))
     images: TrainingImages
     if isinstance(found, ImageSet):
         images = ImagesInMemory(study, torch.from_numpy(found.images).to(device), found.ids)
@@ -151,18 +147,22 @@ def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData
         labels=found.labels,
         ids=found.ids,
         num_classes=len(found.class_names),
-        digest=_digest(found),
+        digest=data_digest(found),
         notices=found.notices,
     )
 
 
-def _digest(found: ImageSet | EncodedImageSet) -> str:
-    total = hashlib.sha256()
-    if isinstance(found, ImageSet):
-        total.update(np.ascontiguousarray(found.images).data)
-    for array in (found.labels, found.ids):
-        total.update(np.ascontiguousarray(array).data)
-    if isinstance(found, EncodedImageSet):
-        total.update("\0".join(found.class_names).encode())
-        total.update(found.marks)
-    return total.hexdigest()
+def check_test_data(study: StudyConfig, *, images: bool) -> tuple[str, ...]:
+    """What is to be known of the images that evaluation will be on, a line each.
+
+    images: decode them as well, where they are to be in memory; of others the first alone.
+    Raises what evaluation would, hours later; a test split may be missing.
+    """
+    try:
+        if not images:
+            return summary_of(study.dataset, "test").notices
+        found = open_images(study.dataset, "test")
+    except MissingSplitError as error:
+        return (f"evaluation will be on train only: {error}",)
+    check_image_size(study.encoder, *found.image_shape)
+    return found.notices

@@ -98,17 +98,33 @@ def open_run(session: Session) -> Manifest:
             f"{run.manifest_file}: the run began from other initial weights "
             "(made by another version of torch?); start a new run"
         )
-    if manifest.training_data not in (None, data.digest):
-        raise TrainingError(
-            f"{run.manifest_file}: the run began with other training images or labels; "
-            "start a new run"
-        )
+    _refuse_other_data(session, manifest)
     context.wait()  # nobody looks for the run any more: now it may come to be
     if context.is_first and not run.exists:
         run.write_config(study)
         manifest.write(run.manifest_file)
+    elif context.is_first and run.config != study:  # proven to be the same study elsewhere
+        run.write_config(study)
     context.wait()
     return manifest
+
+
+def _refuse_other_data(session: Session, manifest: Manifest) -> None:
+    """TrainingError unless the images and labels are those that the run began with."""
+    run, data = session.run, session.data
+    if manifest.training_data == data.digest:
+        return
+    path = getattr(session.study.dataset, "path", None)
+    where = f" than {path} holds now; dataset.path=DIR says where they lie" if path else ""
+    counts = (manifest.num_train_images, manifest.num_classes)
+    if manifest.training_data is not None or counts != (len(data.ids), data.num_classes):
+        raise TrainingError(
+            f"{run.manifest_file}: the run began with other training images or labels{where}; "
+            "start a new run for these"
+        )
+    if session.context.is_first:
+        text = f"{run.path}: is of an earlier version, which kept no digest of the training images"
+        session.context.report("warning", text=f"{text}; that they are the same is not checked")
 
 
 def _digest_of(path: Path | None) -> str | None:

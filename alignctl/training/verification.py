@@ -30,6 +30,8 @@ class VerificationJob:
 
     runs: tuple[Path, ...]
     epoch: int | None
+    studies: tuple[StudyConfig, ...] = ()
+    """Of each run, where its data lie elsewhere than its config says."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class _Fault:
 def verify(context: WorkerContext, job: VerificationJob) -> list[tuple[Check, ...]]:
     """The checks of every run, in the order of the job; reads the runs and writes nothing."""
     verdicts, done, total = [], 0, _NUM_CHECKS * len(job.runs)
-    for path in job.runs:
+    runs = [RunDirectory(path) for path in job.runs]
+    for run, study in zip(runs, job.studies or [None] * len(runs), strict=True):
         checks = []
         context.report("check", done=done, total=total)
-        for check in _checks_of(RunDirectory(path), epoch=job.epoch, device=context.device):
+        for check in _checks_of(run, study, epoch=job.epoch, device=context.device):
             checks.append(check)
             done += 1
             context.report("check", done=done, total=total)
@@ -54,12 +57,14 @@ def verify(context: WorkerContext, job: VerificationJob) -> list[tuple[Check, ..
     return verdicts
 
 
-def _checks_of(run: RunDirectory, *, epoch: int | None, device: torch.device) -> Iterator[Check]:
+def _checks_of(
+    run: RunDirectory, study: StudyConfig | None, *, epoch: int | None, device: torch.device
+) -> Iterator[Check]:
     manifest = Manifest.read(run.manifest_file)
     if run.original is not None:
         yield from check_adopted(run, run.original, manifest)
         return
-    study = run.config
+    study = study or run.config
     yield check_initial_weights(study, manifest)
     yield check_checkpoints(run, manifest)
     if not manifest.used_a_gpu:

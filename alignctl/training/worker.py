@@ -17,7 +17,7 @@ from alignctl.engine.collectives import make_mesh
 from alignctl.engine.context import WorkerContext
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.training.cohort import build_member
-from alignctl.training.data import TrainingData, load_training_data
+from alignctl.training.data import TrainingData, check_test_data, load_training_data
 from alignctl.training.fingerprint import fingerprint
 from alignctl.training.log import TrainingLog
 from alignctl.training.part import EpochPart, after_part
@@ -53,6 +53,8 @@ def train(context: WorkerContext, job: TrainingJob) -> Manifest | None:
     progress = restore(session, open_run(session))
     progress, log = begin(session, progress)
     _report_start(session, progress)
+    for text in session.data.notices:
+        context.report("notice", text=text)
     if progress.saved_step is None:
         first_epoch = 0 if 0 in session.study.saved_epochs else None
         progress = save(session, progress, log, weights_of_epoch=first_epoch)
@@ -79,9 +81,7 @@ def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
         ask_for_repeatable_kernels(study)
     shape = grid(study, context.world_size)
     mesh = make_mesh(context.device.type, shape.num_groups, shape.num_shares)
-    data = _load_in_turn(context, study)
-    for text in data.notices:
-        context.report("notice", text=text)
+    data = _load_in_turn(context, job)
     check_image_size(study.encoder, *data.image_shape)
     members = [
         build_member(study, config, num_classes=data.num_classes, device=context.device, mesh=mesh)
@@ -101,11 +101,19 @@ def ask_for_repeatable_kernels(study: StudyConfig) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _load_in_turn(context: WorkerContext, study: StudyConfig) -> TrainingData:
-    """Only the first process downloads or converts; the others wait and find the files."""
+def _load_in_turn(context: WorkerContext, job: TrainingJob) -> TrainingData:
+    """Only the first process downloads or converts; the others wait and find the files.
+
+    It also looks at what evaluation will need, before anything is trained for it.
+    """
+    study = job.study
 
     def load() -> TrainingData:
-        return load_training_data(study, context.device)
+        if not context.is_first:
+            return load_training_data(study, context.device)
+        notices = check_test_data(study, images=not RunDirectory(job.run).exists)
+        data = load_training_data(study, context.device)
+        return replace(data, notices=(*data.notices, *notices))
 
     return context.in_turn(load) if loading_writes(study.dataset) else load()
 

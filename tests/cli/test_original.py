@@ -25,7 +25,9 @@ def test_training_takes_a_config_of_theirs(plan_of, write_original, command, opt
 
 @TRAINING
 def test_config_takes_ready_made_studies_too(plan_of, command):
-    study = plan_of(*command, "seed=3", "--config", "cifar10_resnet50")["study"]
+    study = plan_of(*command, "dataset.download=true", "seed=3", "--config", "cifar10_resnet50")[
+        "study"
+    ]
     assert (study["name"], study["seed"]) == ("cifar10_resnet50", 3)
 
 

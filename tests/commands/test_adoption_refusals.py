@@ -45,7 +45,7 @@ def check_refused(call, words, message, code=2):
         ([*GAP, "out"], "RUN and --checkpoints: choose one ('out')"),
         ([*GAP, "seed=1"], "'seed=1': changes need --config"),
         (["weight-gap", "a", "b"], "'b': one RUN at a time, and 'a' is one"),
-        (["eval-alignment", "a", "b=1"], "'b=1': one RUN at a time, and 'a' is one"),
+        (["eval-alignment", "a", "b"], "'b': one RUN at a time, and 'a' is one"),
         ([*EVAL, "seedling=1"], "study.yaml: seedling: unknown key"),
         ([*EVAL, "--reference", "nsc"], "--reference: 'nsc' is not an objective of this run; did"),
         (

@@ -1,4 +1,5 @@
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -147,3 +148,54 @@ def test_data_that_cannot_serve_is_refused_before_anything_is_written(
         train_alone(study, tmp_path / "run")
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def parquet_folder(tmp_path):
+    """Two classes of four images for training, two images for testing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    for split, labels in (("train", [0, 1] * 4), ("test", [0, 1])):
+        images = pa.array([file.getvalue()] * len(labels), pa.binary())
+        table = pa.table({"image": images, "label": labels})
+        pq.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
+    return tmp_path
+
+
+@pytest.fixture
+def started(small_study, train_alone, parquet_folder):
+    """A function: CL trained on the parquet files, as they are now, in a folder named run."""
+    study = small_study(
+        f"dataset={{name: parquet, path: {parquet_folder}}}",
+        "training.batch_size=4", "training.epochs=1", "objectives=[cl]",
+    )  # fmt: skip
+    return lambda: train_alone(study, parquet_folder / "run")
+
+
+def test_what_evaluation_will_need_is_looked_at_before_training(started, parquet_folder):
+    test = parquet_folder / "test-00000-of-00001.parquet"
+    whole = test.read_bytes()
+    for content, message in (
+        (whole[:-9], "test-00000-of-00001.parquet: cannot be read"),
+        (whole.replace(b"IHDR", b"XXXX"), "2 of 2 images cannot be read"),
+    ):
+        test.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            started()
+    test.rename(parquet_folder / "test-00000-of-00002.parquet")
+    with pytest.raises(ConfigError, match=r"lacks test-00001-of-00002.parquet"):
+        started()
+    assert not (parquet_folder / "run").exists()
+
+
+def test_notices_of_both_splits_are_told_once_training_begins(started, parquet_folder):
+    (parquet_folder / "test-00000-of-00001.parquet").unlink()
+    run = started()
+    events = [json.loads(line) for line in run.events_file.read_text().splitlines()]
+    notices = [event["text"] for event in events if event["event"] == "notice"]
+    assert len(notices) == 1
+    assert notices[0].startswith("evaluation will be on train only: dataset.path: ")
+    assert Manifest.read(run.manifest_file).status == "finished"
