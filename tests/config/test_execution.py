@@ -3,6 +3,7 @@ from typing import get_args
 
 import pytest
 
+from alignctl.config.base import Execution
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.execution import execution_keys, placed_as
 from alignctl.config.load import first_difference, moved, science_differences
@@ -30,8 +31,10 @@ def test_where_data_lie_and_who_reads_them_is_execution_and_nothing_else(make_st
 
 
 def test_every_path_of_a_dataset_is_execution():
-    for model in get_args(get_args(DatasetConfig)[0]):
-        assert "path" not in model.model_fields or model.model_fields["path"].metadata, model
+    models = get_args(get_args(DatasetConfig)[0])
+    fields = [model.model_fields["path"] for model in models if "path" in model.model_fields]
+    assert len(fields) == 5
+    assert all(any(isinstance(mark, Execution) for mark in field.metadata) for field in fields)
 
 
 @pytest.mark.parametrize(
