@@ -41,7 +41,7 @@ class PretrainPlan:
             "run": str(self.run),
             "processes": self.num_processes or "auto (one per GPU or core, as many as can be used)",
             **self._shape(),
-            **found_data(self.study),
+            **({} if self.finished else found_data(self.study)),
             "saved_epochs": list(self.study.saved_epochs),
             "study": self.study.model_dump(mode="json"),
         }

@@ -196,6 +196,15 @@ def test_science_of_a_measured_run_cannot_be_changed(call, finished, command):
     assert "dataset.classes is 2 here and None there (runs/photos)" in refused.stderr
 
 
+def test_a_finished_run_needs_its_data_no_more(call, data, finished):
+    move(data)
+    again = call(*RESUME)
+    assert (again.code, again.stderr) == (0, "")
+    planned = call(*RESUME, "--dry-run")
+    assert planned.code == 0
+    assert "data" not in yaml.safe_load(planned.stdout)
+
+
 def test_weights_alone_need_no_data(call, data, finished):
     there = move(data)
     assert call("weight-gap").code == 0
