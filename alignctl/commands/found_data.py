@@ -14,8 +14,9 @@ def found_data(study: StudyConfig) -> dict[str, Any]:
     """How many images each split has, of which classes, and what is to be known of them.
 
     Raises ConfigError or DataError for what training would refuse before its first image: what is
-    not there, what is chosen in vain, too few classes for an objective, fewer images than a batch. Of data that another library
-    reads, only whether their files are there; of what is to be fetched, that it is.
+    not there, what is chosen in vain, too few classes for an objective, fewer images than a batch.
+    Of data that another library reads, only whether their files are there; of what is to be
+    fetched, that it is.
     """
     dataset = study.dataset
     if isinstance(dataset, HubConfig):
