@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,8 +48,11 @@ def folder(tmp_path):
 def test_what_the_library_converts_is_loaded_in_turn(make_study, monkeypatch, dataset):
     done = []
     monkeypatch.setattr(worker, "load_training_data", lambda *arguments: done.append("load"))
-    context = SimpleNamespace(device=None, in_turn=lambda load: [done.append("turn"), load()])
-    worker._load_in_turn(context, make_study(dataset={"name": dataset}))
+    context = SimpleNamespace(
+        device=None, is_first=False, in_turn=lambda load: [done.append("turn"), load()]
+    )
+    study = make_study(dataset={"name": dataset})
+    worker._load_in_turn(context, worker.TrainingJob(study, Path("run")))
     assert done == (["load"] if dataset == "digits" else ["turn", "load"])
 
 
