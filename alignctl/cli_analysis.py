@@ -16,6 +16,7 @@ from alignctl.cli_options import (
     Every,
     FeatureColumns,
     Ids,
+    Interval,
     Json,
     KeepFeatures,
     Metrics,
@@ -47,6 +48,7 @@ def eval_alignment(
     metric: Metrics = None,
     debiased: Debiased = None,
     confidence: Confidence = 0.95,
+    interval: Interval = "stratified",
     permutations: Permutations = 0,
     every: Every = None,
     epochs: Epochs = None,
@@ -71,6 +73,7 @@ def eval_alignment(
         metrics=tuple(metric or ()),
         debiased=debiased,
         confidence=confidence,
+        interval=interval,
         permutations=permutations,
         epochs=epochs,
         every=every,
@@ -91,6 +94,8 @@ def eval_alignment(
     for title, columns, rows in command.tables_of(result, plan):
         print_table(title, columns, rows)
     print_table(*command.last_table(result, plan))
+    for line in command.notes_of(result):
+        print_line(line)
     return print_line(f"{plan.run.alignment}: {result.evaluated} new evaluations")
 
 
@@ -134,7 +139,7 @@ def compare(
     if as_json:
         return print_result(result)
     print_table(*command.table_of(result))
-    for line in command.lines_of(result):
+    for line in (*command.interval_notes(result.scores), *command.lines_of(result)):
         print_line(line)
     return None
 

@@ -213,6 +213,13 @@ Debiased = Annotated[
     bool | None,
     typer.Option("--debiased/--biased", help="Which CKA.", show_default="both"),
 ]
+Interval = Annotated[
+    str,
+    typer.Option(
+        metavar="stratified|simple",
+        help="Over other images with as many of each class, or of any class.",
+    ),
+]
 Every = Annotated[int | None, typer.Option(help="Only epochs divisible by this, and the last.")]
 Epochs = Annotated[
     str | None,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -64,6 +64,8 @@ class AlignmentRow:
     num_images: int
     form: str
     """What was computed: products of `features`, a `gram` matrix, `pairs`, ..."""
+    interval: str | None
+    """Over which other images the interval is, or why there is none; see `Score.interval`."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class AlignmentJob:
     keep_features: bool = False
     dataset: DatasetConfig | None = None
     """Where the images lie now; None for where the run's config says."""
+    interval: Literal["stratified", "simple"] = "stratified"
+    """stratified: over other images with as many of each class; simple: of any class."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -181,6 +185,7 @@ def _evaluate_one(
             indices,
             job.question,
             names=job.names,
+            labels=images.labels if job.interval == "stratified" else None,
             device=context.device,
             processes=context,
         )
@@ -208,7 +213,7 @@ def _row(
 
 def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
     """The (epoch, split) that have weights but not yet all their rows."""
-    there = _answered(select(table, representation=job.representation), job.question)
+    there = _answered(select(table, representation=job.representation), job)
     return [
         (epoch, split)
         for epoch, pairs in pairs_at_epochs(run, job).items()
@@ -252,12 +257,16 @@ def names_of(metric: AnyMetric) -> set[str]:
     return {metric.identifier(0), metric.identifier(_LARGE)}
 
 
-def _answered(table: pd.DataFrame, question: Question) -> set[tuple[Any, ...]]:
-    """The rows with the confidence and at least the shuffles that are asked for."""
+def _answered(table: pd.DataFrame, job: AlignmentJob) -> set[tuple[Any, ...]]:
+    """The rows with the interval and at least the shuffles that are asked for."""
+    question = job.question
     rows = table[table["permutations"] >= question.permutations]
     if question.confidence is not None:
-        # A metric that has no interval has none with another confidence either.
-        rows = rows[(rows["confidence"] == question.confidence) | rows["confidence"].isna()]
+        # What has no interval has none with another confidence either. A table of an older version
+        # does not say over what its intervals are.
+        over = rows["interval"].isin([job.interval, "batches"])
+        same = (rows["confidence"] == question.confidence) & over
+        rows = rows[same | rows["confidence"].isna()]
     keys = ["epoch", "split", "reference", "objective", "metric"]
     return set(rows[keys].itertuples(index=False, name=None))
 

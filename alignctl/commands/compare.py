@@ -1,9 +1,10 @@
 """Compare two files of features: for people who have features and no run of ours."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics
+from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics, short_name
 from alignctl.config.validation import nearest
 from alignctl.engine.placement import DeviceType, parse_device
 from alignctl.errors import AlignctlError, ConfigError
@@ -57,7 +58,7 @@ class CompareResult:
     confidence: float
     permutations: int
     scores: list[dict[str, Any]]
-    """metric, value, ci_low, ci_high, p_value, num_images and form, in the metrics' order."""
+    """The fields of a Score, in the metrics' order."""
     features_a: list[str] | None = None
     """The columns of a table that were taken as features; None of a file without columns."""
     features_b: list[str] | None = None
@@ -233,6 +234,27 @@ def _named(features: list[str] | None, left_out: list[str]) -> str:
 def _abridged(names: list[str]) -> str:
     shown = names if len(names) <= _NAMES_SHOWN else [*names[:2], "...", names[-1]]
     return ", ".join(shown)
+
+
+_OVER = {
+    "stratified": "stratified intervals: over other images with as many of each class",
+    "simple": "simple intervals: over other images of any class",
+    "batches": "intervals of batches: over other batches, of images of any class",
+}
+
+
+def interval_notes(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """Lines that say over what the intervals of some scores are, and which have none, and why."""
+    metrics: dict[str, list[str]] = {}
+    for row in rows:
+        if row["interval"] is not None:
+            metrics.setdefault(row["interval"], []).append(short_name(row["metric"]))
+    notes = [line for kind, line in _OVER.items() if kind in metrics]
+    for reason, names in metrics.items():
+        if reason not in _OVER:
+            listed = ", ".join(dict.fromkeys(names))
+            notes.append(f"no interval: {reason.removeprefix('none: ')} ({listed})")
+    return notes
 
 
 def table_of(result: CompareResult) -> tuple[str, list[str], list[list[Any]]]:

@@ -15,7 +15,7 @@ from alignctl.commands.adoption import (
     select,
     there,
 )
-from alignctl.commands.compare import check_confidence
+from alignctl.commands.compare import check_confidence, interval_notes
 from alignctl.config import StudyConfig
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import (
@@ -40,7 +40,8 @@ from alignctl.runs.lock import run_lock
 SPLITS = ("train", "test")
 _COLUMNS_AT_MOST = 12
 _SHOWN = ("epoch", "split", "reference", "objective", "metric", "value", "ci_low", "ci_high",
-          "p_value", "num_images", "form")  # fmt: skip
+          "p_value", "num_images", "form", "interval")  # fmt: skip
+INTERVALS = ("stratified", "simple")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class EvalOptions:
     debiased: bool | None = None
     """Which CKA, where a metric does not say."""
     confidence: float = 0.95
+    interval: str = INTERVALS[0]
+    """Over other images with as many of each class, or of any class."""
     permutations: int = 0
     epochs: str | None = None
     """Numbers separated by commas; None for all that are saved."""
@@ -109,6 +112,7 @@ class EvalPlan:
             "representation": options.representation,
             "metrics": [metric.identifier(0) for metric in self.metrics],
             "confidence": options.confidence,
+            "interval": options.interval,
             "permutations": options.permutations,
             "epochs": "all that are saved" if self.epochs is None else list(self.epochs),
             "features": str(self.run.features) if options.keep_features else "not kept",
@@ -139,6 +143,8 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
             raise ConfigError(f"--split: {unknown('a split', split, SPLITS)}")
     splits, notices = _splits(subject.config.dataset, options.splits)
     check_confidence(options.confidence, options.permutations)
+    if options.interval not in INTERVALS:
+        raise ConfigError(f"--interval: {unknown('an interval', options.interval, INTERVALS)}")
     pairs, missing = _pairs(subject, options)
     epochs = _epochs(subject, pairs, options)
     names = {name: None for pair in pairs for name in pair}
@@ -266,6 +272,7 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         epochs=plan.epochs,
         keep_features=options.keep_features,
         dataset=plan.study.dataset,
+        interval=options.interval,  # type: ignore[arg-type]
     )
     refuse_unknown_layer(plan.study, options.representation)
     adopt(plan.subject, "eval-alignment")
@@ -336,6 +343,12 @@ def _by_epoch(
     keys = [(metric, plan.label(*pair)) for metric in metrics for pair in plan.pairs]
     headings = [f"{heading(metric)} {label}" if with_metric else label for metric, label in keys]
     return ["epoch", *headings], [[epoch, *map(lines[epoch].get, keys)] for epoch in sorted(lines)]
+
+
+def notes_of(result: EvalResult) -> list[str]:
+    """What to print of the intervals of the last epoch shown."""
+    last = max(row["epoch"] for row in result.rows)
+    return interval_notes([row for row in result.rows if row["epoch"] == last])
 
 
 def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list[list[Any]]]:

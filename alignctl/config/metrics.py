@@ -33,13 +33,18 @@ class MetricConfig(ConfigModel):
         """Options that the others leave without a meaning."""
         return set()
 
+    def drawn(self) -> set[str]:
+        """Sampling options that matter for any number of images."""
+        return set()
+
     def identifier(self, num_images: int) -> str:
         """All that makes the number what it is: `cka kernel=linear hsic=debiased`.
 
         `parse_metric` reads it back.
         """
-        hidden = {"name"} if self.is_sampled(num_images) else {"name", *self.sampling}
-        values = self.model_dump(exclude=hidden | self.inapplicable(), exclude_none=True)
+        exact = set() if self.is_sampled(num_images) else set(self.sampling) - self.drawn()
+        hidden = {"name"} | exact | self.inapplicable()
+        values = self.model_dump(exclude=hidden, exclude_none=True)
         name = str(getattr(self, "name"))  # noqa: B009 (every member has one)
         return " ".join([name, *(f"{key}={_text(value)}" for key, value in values.items())])
 
@@ -56,24 +61,30 @@ class CkaConfig(MetricConfig):
     bandwidth: PositiveFloat = 1.0
     """Of the rbf kernel, in units of the median distance of two images."""
     batch_size: Annotated[int, Field(ge=4)] | None = None
-    """Average HSIC over batches of so many images in order, as minibatch CKA does."""
+    """Average HSIC over batches of so many images, as minibatch CKA does."""
     images: PositiveInt = 10_000
     """How many images the rbf kernel takes at most: above, a random sample."""
     seed: int = 0
-    """Of the sample."""
+    """Of the sample, or of which images form a batch."""
 
     @model_validator(mode="after")
     def _options_fit(self) -> "CkaConfig":
-        for option in ("bandwidth", *self.sampling):
+        for option in ("bandwidth", "images"):
             if self.kernel != "rbf" and option in self.model_fields_set:
                 raise ValueError(f"{option} is an option of kernel=rbf")
+        if "seed" in self.model_fields_set and self.kernel != "rbf" and self.batch_size is None:
+            raise ValueError("seed is an option of kernel=rbf and of batch_size")
         if self.batch_size is not None and (self.kernel, self.hsic) != ("linear", "debiased"):
             raise ValueError("batch_size is an option of kernel=linear hsic=debiased")
         return self
 
     def inapplicable(self) -> set[str]:
         """Options that the others leave without a meaning."""
-        return set() if self.kernel == "rbf" else {"bandwidth"}
+        return set() if self.kernel == "rbf" else {"bandwidth", "images"}
+
+    def drawn(self) -> set[str]:
+        """Sampling options that always matter: batches are drawn of any number of images."""
+        return set() if self.batch_size is None else {"seed"}
 
     def is_sampled(self, num_images: int) -> bool:
         """Whether this many images are too many to be compared exactly."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from alignctl.config.metrics import CkaConfig, RsaConfig, parse_metric
 from alignctl.metrics import gram
+from alignctl.metrics.arguments import check_share, check_text, check_whole
 from alignctl.metrics.closed_form import NAMES, from_kernels, linear_kernels
 from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Array, as_features
@@ -42,9 +43,13 @@ def bootstrap_interval(
     x: (n, d1) and y: (n, d2). metric: debiased CKA with any kernel, or RSA with Pearson correlation
     on cosine, correlation or sqeuclidean distance. O(n^2 (d + resamples)) time, O(n resamples)
     memory, in float64.
-    Raises ValueError for any other metric, and where there is no score.
+    Raises ValueError for any other metric or argument, and where there is no score.
     Source: Efron 1979; weights over different images as explained above.
     """
+    check_text("metric", metric)
+    check_share("confidence", confidence)
+    check_whole("resamples", resamples, at_least=1)
+    check_whole("seed", seed)
     spaces = as_features(x, y)
     if len(spaces[0]) < _MIN_ROWS:
         raise ValueError(f"the bootstrap needs at least {_MIN_ROWS} rows, not {len(spaces[0])}")

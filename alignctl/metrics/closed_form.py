@@ -1,6 +1,5 @@
 """CKA and Pearson RSA of two spaces that are in memory, by whichever form is the smaller."""
 
-import math
 from typing import Literal
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from alignctl.metrics import gram
 from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.jackknife import MIN_IMAGES, Strata, jackknife_estimate, of_few
 from alignctl.metrics.pair_sums import Statistic, influence, spread_of
 from alignctl.metrics.products import CrossProducts, resolution_of
 from alignctl.metrics.rows import Kind, frame_of
@@ -56,10 +56,16 @@ def linear_kernels(
 
 
 def from_kernels(
-    x: gram.CentredKernel, y: gram.CentredKernel, statistic: Statistic, *, with_error: bool = True
+    x: gram.CentredKernel,
+    y: gram.CentredKernel,
+    statistic: Statistic,
+    *,
+    with_error: bool = True,
+    strata: Strata | None = None,
 ) -> Estimate:
     """One score of two kernel matrices of the same images, with its standard error.
 
+    strata: the classes of the images whose numbers are taken as given; None for none.
     Raises ValueError, naming x or y, where there is no score.
     """
     rows = [gram.pair_rows(a, b) for a, b in ((x, y), (x, x), (y, y))]
@@ -68,10 +74,8 @@ def from_kernels(
     spread = spread_of(statistic, *sums, resolution=resolution, names=NAMES)
     if not with_error:
         return Estimate(spread.score)
-    pull = influence(statistic, spread, *zip(rows, sums, strict=True))
-    return Estimate(spread.score, standard_error(float(pull.square().sum()), x.count))
-
-
-def standard_error(square_pulls: float, count: int) -> float:
-    """From the sum of squared influences over all images."""
-    return math.sqrt(square_pulls) / count
+    if x.count < MIN_IMAGES:
+        return of_few(spread.score, x.count)
+    strata = strata or Strata.single(x.count)
+    pulls = influence(statistic, spread, *zip(rows, sums, strict=True))
+    return jackknife_estimate(spread.score, strata.sums(pulls), kind=strata.kind)

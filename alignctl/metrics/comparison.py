@@ -8,8 +8,10 @@ import torch
 
 from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics
 from alignctl.metrics import gram
+from alignctl.metrics.arguments import check_share, check_whole, text_list
 from alignctl.metrics.closed_form import NAMES, from_kernels, linear_kernels
 from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.jackknife import Labels, Strata
 from alignctl.metrics.permutation import count_as_high, permutations
 from alignctl.metrics.products import Pair
 from alignctl.metrics.rows import Array, Kind, as_features
@@ -37,6 +39,12 @@ class Question:
     seed: int = 0
     """Of the shuffles."""
 
+    def __post_init__(self) -> None:
+        if self.confidence is not None:
+            check_share("confidence", self.confidence)
+        check_whole("permutations", self.permutations, at_least=0)
+        check_whole("seed", self.seed)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -52,28 +60,36 @@ class Score:
     num_images: int
     form: str
     """What was computed: products of `features`, a `gram` matrix, `pairs`, `batches`, ..."""
+    interval: str | None = None
+    """Over other images, with as many of each class (`stratified`) or of any class (`simple`), or
+    over other `batches`. Else `none: ` and why; None for a metric that has no intervals, or where
+    none was asked for."""
 
 
 def compare(
     x: Array,
     y: Array,
-    metrics: Sequence[str] = USUAL_METRICS,
+    metrics: str | Sequence[str] = USUAL_METRICS,
     *,
+    labels: Labels | None = None,
     confidence: float | None = 0.95,
     permutations: int = 0,
     seed: int = 0,
 ) -> list[Score]:
     """Scores of two feature spaces, one for each metric, in their order.
 
-    x: (n, d1) and y: (n, d2), same images in the same order. metrics: names with options, such as
-    `rsa distance=euclidean`. confidence: of the intervals of CKA and RSA, None for none.
-    permutations: shuffles behind the p-values of CKA and RSA; 0 for none.
-    Raises ConfigError for a metric that is not known; ValueError, naming x or y, where the spaces
-    have no such score.
+    x: (n, d1) and y: (n, d2), same images in the same order. metrics: a name with options, such as
+    `rsa distance=euclidean`, or several. labels: (n,), the classes of the images, where other
+    images would have as many of each class: the intervals are then stratified. confidence: of the
+    intervals of CKA and RSA, in (0, 1), None for none. permutations: shuffles behind the p-values
+    of CKA and RSA; 0 for none.
+    Raises ConfigError for a metric that is not known; ValueError, naming x, y or the argument,
+    where the spaces have no such score or an argument cannot be meant.
     """
-    question = Question(parse_metrics(metrics), confidence, permutations, seed)
+    names = text_list("metrics", metrics)
+    question = Question(parse_metrics(names), confidence, permutations, seed)
     spaces = [InMemory(space) for space in as_features(x, y)]
-    return scores(spaces, [(0, 1)], question, names=("x", "y"))[0, 1]
+    return scores(spaces, [(0, 1)], question, names=("x", "y"), labels=labels)[0, 1]
 
 
 def scores(
@@ -82,12 +98,14 @@ def scores(
     question: Question,
     *,
     names: Sequence[str],
+    labels: Labels | None = None,
     device: torch.device | None = None,
     processes: Processes | None = None,
 ) -> dict[Pair, list[Score]]:
     """The scores of every pair, in the order of the metrics; the same on every process.
 
-    spaces: M, the same images in the same order. names: what they are called in errors.
+    spaces: M, the same images in the same order. names: what they are called in errors. labels:
+    classes of the images, for stratified intervals.
     Raises ValueError where a pair has no such score.
     """
     survey = _Survey(
@@ -95,6 +113,7 @@ def scores(
         pairs,
         question,
         names=tuple(names),
+        strata=Strata.of(labels, spaces[0].num_rows),
         device=device or torch.device("cpu"),
         processes=processes or Alone(),
     )
@@ -121,11 +140,13 @@ class _Survey:
         question: Question,
         *,
         names: tuple[str, ...],
+        strata: Strata,
         device: torch.device,
         processes: Processes,
     ) -> None:
         self._spaces, self._pairs, self._question = spaces, pairs, question
-        self._names, self._device, self._processes = names, device, processes
+        self._names, self._strata = names, strata
+        self._device, self._processes = device, processes
         self._num_images = spaces[0].num_rows
         dims = [space.num_columns for space in spaces]
         self._takes_gram = all(
@@ -164,7 +185,7 @@ class _Survey:
             names=self._names,
             device=self._device,
             processes=self._processes,
-            with_errors=self._question.confidence is not None,
+            strata=None if self._question.confidence is None else self._strata,
             wide=wide,
         )
         return {
@@ -215,15 +236,18 @@ class _Survey:
         similarity = self._similarities[metric]
         sampled = self._sample(metric)
         x, y = (self._whole(index, sampled) for index in pair)
+        strata = self._strata if sampled is None else self._strata.at(sampled)
         try:
             if isinstance(similarity, FromFeatures):
-                return similarity.value(x, y)
+                return similarity.value(x, y, strata)
             kernels = linear_kernels(x, y, similarity.kind)
             if isinstance(similarity, FromProducts):
                 return Estimate(similarity.from_kernels(*kernels))
             if isinstance(similarity, Ratio):
                 with_error = self._question.confidence is not None
-                return from_kernels(*kernels, similarity.statistic, with_error=with_error)
+                return from_kernels(
+                    *kernels, similarity.statistic, with_error=with_error, strata=strata
+                )
             return Estimate(similarity.from_kernels(*kernels))
         except ValueError as error:
             raise ValueError(self._named(str(error), pair)) from error
@@ -251,10 +275,14 @@ class _Survey:
         else:
             form = "features" if self._is_streamed(similarity) else "gram"
         low, high = None, None
+        interval: str | None = None
         if self._question.confidence is not None and estimate.standard_error is not None:
             low, high = estimate.interval(self._question.confidence)
+            interval = estimate.interval_kind
+        elif self._question.confidence is not None and estimate.no_interval is not None:
+            interval = f"none: {estimate.no_interval}"
         num_images = estimate.num_images
         if num_images is None:
             num_images = self._num_images if sampled is None else len(sampled)
         identifier = metric.identifier(self._num_images)
-        return Score(identifier, estimate.value, low, high, p_value, num_images, form)
+        return Score(identifier, estimate.value, low, high, p_value, num_images, form, interval)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from alignctl.metrics.arguments import check_choice, check_flag
 from alignctl.metrics.bounds import AlignmentBounds, bounds_from
 from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.products import CrossProducts, GrowingProducts, Pair, resolution_of
@@ -48,6 +50,8 @@ class Moments:
 
         kinds: the rows to measure: `raw`, `unit`, `correlation`.
         """
+        for kind in kinds:
+            check_choice("kinds", kind, get_args(Kind))
         return Origins({kind: tuple(frame_of(x, kind) for x in first_chunks) for kind in kinds})
 
     @classmethod
@@ -84,6 +88,8 @@ class Moments:
 
         first_row: what errors call the first of them. dtype: to multiply in, float32 or float64.
         """
+        for i, j in pairs:
+            _check_models(i, j, count=min(map(len, origins.frames.values()), default=0))
         growing = {
             kind: GrowingProducts(pairs, frames, names, first_row=first_row, dtype=dtype)
             for kind, frames in origins.frames.items()
@@ -144,6 +150,8 @@ class Moments:
         self, i: int, j: int, *, debiased: bool = False, kernel: str = "linear"
     ) -> float:
         """CKA of models i and j: see `alignctl.metrics.linear_cka`. kernel: linear or cosine."""
+        check_flag("debiased", debiased)
+        check_choice("kernel", kernel, KIND_OF_KERNEL)
         statistic: Statistic = "debiased" if debiased else "biased"
         return self.part(KIND_OF_KERNEL[kernel]).spread(statistic, i, j).score
 
@@ -152,11 +160,13 @@ class Moments:
 
         distance: cosine, correlation or sqeuclidean, where its kind of rows was measured.
         """
+        check_choice("distance", distance, KIND_OF_DISTANCE)
         return self.part(KIND_OF_DISTANCE[distance]).spread("distances", i, j).score
 
     def bounds(self, i: int, j: int) -> AlignmentBounds:
         """How far the cosines of model j are from those of model i, and what follows from it."""
         part = self.part("unit")
+        _check_models(i, j, count=len(part.names))
         sums = (part.pair_sums(*pair) for pair in ((i, j), (i, i), (j, j)))
         return bounds_from(*sums, resolution=part.resolution, names=(part.names[i], part.names[j]))
 
@@ -165,6 +175,11 @@ class Moments:
         if kind not in self.parts:
             raise ValueError(f"{kind} rows were not measured; {', '.join(self.parts)} were")
         return self.parts[kind]
+
+
+def _check_models(i: int, j: int, *, count: int) -> None:
+    if not (0 <= i < count and 0 <= j < count):
+        raise ValueError(f"pairs: ({i}, {j}) is no pair of {count} models, 0 to {count - 1}")
 
 
 def _refill(

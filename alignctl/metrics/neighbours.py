@@ -1,11 +1,12 @@
 """Mutual nearest neighbours: do two spaces place the same images around each image?"""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from alignctl.metrics.arguments import check_choice, check_whole
 from alignctl.metrics.rows import NO_DIRECTION
 
 Distance = Literal["cosine", "euclidean"]
@@ -24,6 +25,8 @@ def knn_overlap(x: Tensor, y: Tensor, *, k: int, distance: Distance) -> float:
     Raises ValueError if n <= k, if all rows are the same, or for a zero row under cosine distance.
     Source: Huh et al. 2024, mutual k-nearest-neighbour metric.
     """
+    check_whole("k", k, at_least=1)
+    check_choice("distance", distance, get_args(Distance))
     if k >= len(x):
         raise ValueError(f"k={k} needs more than {k} rows, not {len(x)}")
     spaces = _Space.of(x, "x", distance), _Space.of(y, "y", distance)

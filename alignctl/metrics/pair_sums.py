@@ -17,12 +17,15 @@ A score is the statistic of the two spaces over the geometric mean of each with 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from alignctl.metrics.jackknife import GONE
+
 Statistic = Literal["biased", "debiased", "distances"]
+Real = TypeVar("Real", float, Tensor)
 
 MIN_ROWS: dict[Statistic, int] = {"biased": 2, "debiased": 4, "distances": 3}
 _NAMES: dict[Statistic, str] = {
@@ -53,10 +56,7 @@ class PairSums:
     def value(self, statistic: Statistic) -> float:
         """The statistic; for `debiased` and `distances` it may be negative."""
         n = self.count
-        if statistic == "biased":
-            return self.square
-        weight = -n / (n - 2) if statistic == "debiased" else n / 2
-        return self.square - self.norm_x * self.norm_y / (n - 1) + weight * self.norms
+        return _value(statistic, n, self.square, self.norm_x * self.norm_y, self.norms)
 
     @property
     def largest_term(self) -> float:
@@ -135,26 +135,31 @@ class PairRows:
         values = torch.stack([self.squares.sum(), e.sum(), f.sum(), covariance]).tolist()
         return PairSums(len(e), *values)
 
-    def contributions(self, statistic: Statistic, sums: PairSums) -> Tensor:
-        """Each image's share of the statistic: (m,); over all images they add up to it.
+    def without_one(self, statistic: Statistic, sums: PairSums) -> Tensor:
+        """The statistic of all images but one, for each of these: (m,).
 
-        debiased: sum over j != i of the U-centred products; distances: sum over j != i of the
-        products of centred distances, over 4.
+        The mean of the others is x_i / (n - 1) away from that of all, which moves their inner
+        products and lengths; what this changes in F, q_x, q_y and k follows from the rows' sums.
         """
+        others = sums.count - 1
+        e, f, share = self.lengths_x, self.lengths_y, sums.count / others
+        square = sums.square - 2 * share * self.squares + share**2 * e * f
         if statistic == "biased":
-            return self.squares
-        n, q_x, q_y = sums.count, sums.norm_x, sums.norm_y
-        e, f = self.lengths_x, self.lengths_y
-        both = sums.norms + q_x * q_y / n  # sum of e_i f_i
-        levers = self.levers_x + self.levers_y
-        if statistic == "debiased":
-            across = levers - 3 * e * f + (e * (q_y - f) + both - e * f) / (n - 2)
-            across -= q_x * (q_y - f) / ((n - 1) * (n - 2))
-            return self.squares - e * f + across / (n - 2) + q_x * f / ((n - 1) * (n - 2))
-        mean_x, mean_y = 2 * q_x / (n - 1), 2 * q_y / (n - 1)
-        products = n * e * f + e * q_y + f * q_x + both - 2 * levers + 4 * self.squares
-        means = mean_y * (n * e + q_x) + mean_x * (n * f + q_y) - (n - 1) * mean_x * mean_y
-        return (products - means) / 4
+            return square
+        norms = (sums.norm_x - share * e) * (sums.norm_y - share * f)
+        both = sums.norms + sums.norm_x * sums.norm_y / sums.count - e * f  # sum of e_j f_j
+        both = both + 2 * (self.levers_x + self.levers_y - 2 * e * f) / others
+        both += (4 * (self.squares - e * f) + e * sums.norm_y + f * sums.norm_x) / others**2
+        both -= 2 * e * f / others**2 + 3 * e * f / others**3
+        return _value(statistic, others, square, norms, both - norms / others)
+
+
+def _value(statistic: Statistic, count: int, square: Real, norms: Real, covariance: Real) -> Real:
+    """The statistic from F, q_x q_y and k: numbers, or one of each for every image left out."""
+    if statistic == "biased":
+        return square
+    weight = -count / (count - 2) if statistic == "debiased" else count / 2
+    return square - norms / (count - 1) + weight * covariance
 
 
 def influence(
@@ -164,15 +169,18 @@ def influence(
     self_x: tuple[PairRows, PairSums],
     self_y: tuple[PairRows, PairSums],
 ) -> Tensor:
-    """How far each image pulls the score, times n: (m,), float64; its mean square / n is se^2.
+    """How far each image pulls the score, times n: (m,), float64, for `jackknife.standard_error`.
 
-    The infinitesimal jackknife: the derivative of the score by the weight of an image. A statistic
-    is a mean over pairs, so its own derivative is twice the image's share, less the mean share.
+    (n - 1) (score - score without the image), the latter exact. The derivative of the score by the
+    weight of an image is the same to first order, but falls short where single images weigh much.
+    nan where the others have no score: a space does not vary without the image, to rounding.
+    Source: Quenouille 1956, Tukey 1958.
     """
-    n = cross[1].count
-    geometric = math.sqrt(spread.self_x) * math.sqrt(spread.self_y)
-    parts = [rows.contributions(statistic, sums) * n for rows, sums in (cross, self_x, self_y)]
-    pull = 2 * (parts[0] - spread.cross) / geometric
-    for part, total in zip(parts[1:], (spread.self_x, spread.self_y), strict=True):
-        pull -= spread.score * (part / total - 1)
-    return pull
+    a, b, c = (rows.without_one(statistic, sums) for rows, sums in (cross, self_x, self_y))
+    # Divided one by one, as the score itself: two spaces that are one have influences of 0.
+    a = a / _varying(b, spread.self_x).sqrt() / _varying(c, spread.self_y).sqrt()
+    return (cross[1].count - 1) * (spread.score - a)
+
+
+def _varying(without: Tensor, whole: float) -> Tensor:
+    return torch.where(without > GONE * whole, without, torch.nan)

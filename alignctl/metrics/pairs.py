@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alignctl.config.metrics import Correlation, Distance
+from alignctl.metrics import pair_errors
 from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.jackknife import Strata
 from alignctl.metrics.rows import KIND_OF_DISTANCE, NO_DIRECTION
 from alignctl.randomness import uniforms
 
@@ -30,6 +32,7 @@ def pair_rsa(
     correlation: Correlation,
     max_pairs: int,
     seed: int,
+    strata: Strata | None = None,
 ) -> Estimate:
     """Correlation of the distances of two spaces over pairs of images, in [-1, 1].
 
@@ -39,8 +42,8 @@ def pair_rsa(
     permutation of the images is cut into groups of g, g >= 2 with n (g - 1) / 2 <= max_pairs, and
     all pairs within groups are compared: every image in g - 1 pairs, but for up to g - 1 images
     that fill no group. Memory: O(number of pairs), and the rows of one group.
-    The standard error is that of drawing other images, and other pairs where they are sampled: the
-    infinitesimal jackknife. It is 0 for a space and itself, and some percent low for n < 100.
+    The standard error is that of drawing other images, of the same numbers in the classes of
+    `strata` where these are given, and other pairs where they are sampled: see `pair_errors`.
     Raises ValueError for n < 3, fewer pairs than n / 2, a row without a direction, or a space whose
     distances are equal.
     Source: Kriegeskorte et al. 2008; variance of sums over pairs as in Aronow et al. 2015.
@@ -52,8 +55,10 @@ def pair_rsa(
     groups = balanced_groups(len(x), max_pairs, seed)
     a, b = (_distances(space, name, groups, distance) for name, space in (("x", x), ("y", y)))
     value, influence = _CORRELATIONS[correlation](a, b)
-    error = _standard_error(influence.reshape(len(groups), -1), groups.shape[1])
-    return Estimate(value, error, num_images=groups.size)
+    compared = pair_errors.Compared(groups, strata or Strata.single(len(x)))
+    exact = correlation == "pearson"
+    pulls = pair_errors.pearson_pulls(a - a.mean(), b - b.mean(), compared) if exact else None
+    return pair_errors.estimate(value, influence, pulls, compared)
 
 
 def balanced_groups(num_images: int, max_pairs: int, seed: int) -> Ints:
@@ -129,25 +134,6 @@ def _refuse_equal(squares: Floats, name: str, *, unit: bool) -> None:
     low, high = math.sqrt(squares.min()), math.sqrt(squares.max())
     if not high - low > _ROUNDING * max(high, float(unit)):
         raise ValueError(f"{name}: all distances are equal")
-
-
-def _standard_error(influence: Floats, size: int) -> float:
-    """Of a mean over pairs, from what each adds to it: (num_groups, size * (size - 1) / 2).
-
-    Pairs are dependent where they share an image, so the variance of their sum is the sum of all
-    products of two such pairs: the squared sums of each image, less what these count twice.
-    """
-    sums = np.zeros((len(influence), size))
-    start = 0
-    for i in range(size - 1):
-        partners = influence[:, start : start + size - 1 - i]
-        sums[:, i] += partners.sum(axis=1)
-        sums[:, i + 1 :] += partners
-        start += size - 1 - i
-    alone = float(np.square(influence).sum())
-    # By chance this may fall below what pairs with no image in common would have; the truth cannot.
-    variance = max(float(np.square(sums).sum()) - alone, alone)
-    return math.sqrt(variance) / influence.size
 
 
 def _pearson(a: Floats, b: Floats) -> tuple[float, Floats]:

@@ -257,6 +257,8 @@ def check_features(features: Sequence[Tensor], frames: Sequence[Frame]) -> None:
     if not features or len(features) != len(frames):
         raise ValueError(f"{len(features)} feature spaces and {len(frames)} origins")
     for i, (x, frame) in enumerate(zip(features, frames, strict=True)):
+        if not isinstance(x, Tensor):
+            raise ValueError(f"features[{i}]: want a tensor, not {type(x).__name__}")
         if x.ndim != 2 or not x.is_floating_point():
             raise ValueError(
                 f"features[{i}]: want floating-point (n, d), not {x.dtype} {tuple(x.shape)}"

@@ -3,6 +3,7 @@
 from typing import get_args
 
 from alignctl.config.metrics import Correlation, Distance
+from alignctl.metrics.arguments import check_choice, check_whole
 from alignctl.metrics.closed_form import score_of
 from alignctl.metrics.pairs import pair_rsa
 from alignctl.metrics.rows import KIND_OF_DISTANCE, Array, as_features
@@ -29,8 +30,10 @@ def rsa(
     rows, or a space whose distances are equal.
     Source: Kriegeskorte et al. 2008; for Pearson in closed form: docs/metrics.md.
     """
-    _check_choice("distance", distance, get_args(Distance))
-    _check_choice("correlation", correlation, get_args(Correlation))
+    check_choice("distance", distance, get_args(Distance))
+    check_choice("correlation", correlation, get_args(Correlation))
+    check_whole("pairs", pairs, at_least=1)
+    check_whole("seed", seed)
     first, second = as_features(x, y)
     if correlation == "pearson" and distance in KIND_OF_DISTANCE:
         return score_of(first, second, KIND_OF_DISTANCE[distance], "distances")
@@ -42,8 +45,3 @@ def rsa(
         max_pairs=pairs,
         seed=seed,
     ).value
-
-
-def _check_choice(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{option}: {value!r} is not known; allowed: {', '.join(allowed)}")

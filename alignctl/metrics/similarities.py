@@ -18,6 +18,7 @@ from alignctl.metrics.cca import pwcca, svcca
 from alignctl.metrics.cka import minibatch_estimate, rbf_estimate
 from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.gram import CentredKernel, factor, pair_rows
+from alignctl.metrics.jackknife import Strata
 from alignctl.metrics.neighbours import knn_overlap
 from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.pairs import pair_rsa
@@ -66,7 +67,7 @@ class FromProducts:
 class FromFeatures:
     """A function of the features themselves: (n, d1) and (n, d2), all rows in memory."""
 
-    value: Callable[[Tensor, Tensor], Estimate]
+    value: Callable[[Tensor, Tensor, Strata], Estimate]
     form: str
     """What it forms: pairs of images, batches, neighbours."""
 
@@ -78,10 +79,14 @@ def _cka(config: CkaConfig) -> Similarity:
     statistic: Statistic = config.hsic
     if config.kernel == "rbf":
         debiased = config.hsic == "debiased"
-        return FromFeatures(lambda x, y: rbf_estimate(x, y, config.bandwidth, debiased), "gram")
+
+        def rbf(x: Tensor, y: Tensor, strata: Strata) -> Estimate:
+            return rbf_estimate(x, y, config.bandwidth, debiased, strata=strata)
+
+        return FromFeatures(rbf, "gram")
     if config.batch_size is not None:
-        size = config.batch_size
-        return FromFeatures(lambda x, y: minibatch_estimate(x, y, size), "batches")
+        size, seed = config.batch_size, config.seed
+        return FromFeatures(lambda x, y, _: minibatch_estimate(x, y, size, seed=seed), "batches")
     return Ratio(KIND_OF_KERNEL[config.kernel], statistic)
 
 
@@ -89,7 +94,7 @@ def _rsa(config: RsaConfig) -> Similarity:
     if config.is_closed_form:
         return Ratio(KIND_OF_DISTANCE[config.distance], "distances")
 
-    def value(x: Tensor, y: Tensor) -> Estimate:
+    def value(x: Tensor, y: Tensor, strata: Strata) -> Estimate:
         return pair_rsa(
             x,
             y,
@@ -97,6 +102,7 @@ def _rsa(config: RsaConfig) -> Similarity:
             correlation=config.correlation,
             max_pairs=config.pairs,
             seed=config.seed,
+            strata=strata,
         )
 
     return FromFeatures(value, "pairs")
@@ -104,7 +110,7 @@ def _rsa(config: RsaConfig) -> Similarity:
 
 def _knn(config: KnnConfig) -> Similarity:
     return FromFeatures(
-        lambda x, y: Estimate(knn_overlap(x, y, k=config.k, distance=config.distance)),
+        lambda x, y, _: Estimate(knn_overlap(x, y, k=config.k, distance=config.distance)),
         "neighbours",
     )
 

@@ -1,13 +1,15 @@
 """Closed-form scores of features that are read in chunks: one pass, and one for their errors."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from alignctl.metrics.closed_form import cancels, standard_error
+from alignctl.metrics.closed_form import cancels
 from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.forms import PairForms
+from alignctl.metrics.jackknife import MIN_IMAGES, POWERS, Strata, jackknife_estimate, of_few
 from alignctl.metrics.moments import Moments
 from alignctl.metrics.pair_sums import PairRows, Spread, influence
 from alignctl.metrics.products import Pair, prepared_chunks
@@ -29,11 +31,12 @@ def streamed_estimates(
     names: Sequence[str],
     device: torch.device,
     processes: Processes,
-    with_errors: bool,
+    strata: Strata | None,
     wide: bool = False,
 ) -> dict[Key, Estimate]:
     """Every similarity of every pair, the same on every process.
 
+    strata: classes of the images, for the standard errors; None for no errors, which saves a pass.
     wide: multiply in float64 in any case; else where float32 has too few digits.
 
     Raises ValueError that names the space, and the row, where a score does not exist.
@@ -57,9 +60,12 @@ def streamed_estimates(
         moments = measured(torch.float64)
     found = {(pair, one): Estimate(_value(one, moments, pair))
              for pair in pairs for one in similarities}  # fmt: skip
-    if with_errors and ratios:
-        found |= _with_errors(moments, chunks, pairs, ratios, processes)
-    return found
+    if strata is None or not ratios:
+        return found
+    if moments.count < MIN_IMAGES:
+        few = [(pair, ratio) for pair in pairs for ratio in ratios]
+        return found | {key: of_few(found[key].value, moments.count) for key in few}
+    return found | _with_errors(moments, chunks, pairs, ratios, strata=strata, processes=processes)
 
 
 class _Chunks:
@@ -96,9 +102,11 @@ def _value(similarity: Streamed, moments: Moments, pair: Pair) -> float:
 
 def _with_errors(
     moments: Moments,
-    chunks: Iterable[list[Tensor]],
+    chunks: _Chunks,
     pairs: Sequence[Pair],
     ratios: Sequence[Ratio],
+    *,
+    strata: Strata,
     processes: Processes,
 ) -> dict[Key, Estimate]:
     keys: list[tuple[Pair, Ratio]] = [(pair, ratio) for pair in pairs for ratio in ratios]
@@ -107,15 +115,20 @@ def _with_errors(
         for pair, ratio in keys
     }
     forms = _forms(moments, pairs, ratios)
-    squares = moments.zeros(len(keys))
+    shape = (len(keys), strata.count, POWERS)
+    sums = moments.zeros(math.prod(shape)).reshape(shape)
+    first_row = chunks.first_row
     for chunk in chunks:
         for kind, form in forms.items():
-            for prepared in _prepared(moments, kind, chunk):
-                squares += _square_pulls(moments, form.rows(prepared), kind, spreads)
-    (squares,) = processes.sum([squares])
+            for start, prepared in _prepared(moments, kind, chunk):
+                images = slice(first_row + start, first_row + start + len(prepared[0]))
+                for index, pulls in _pulls(moments, form.rows(prepared), kind, spreads):
+                    sums[index] += strata.at(images).sums(pulls)
+        first_row += len(chunk[0])
+    (sums,) = processes.sum([sums])
     return {
-        key: Estimate(spreads[key].score, standard_error(square, moments.count))
-        for key, square in zip(keys, squares.tolist(), strict=True)
+        key: jackknife_estimate(spreads[key].score, part, kind=strata.kind)
+        for key, part in zip(keys, sums.cpu(), strict=True)
     }
 
 
@@ -126,25 +139,25 @@ def _forms(
     return {kind: PairForms(moments.part(kind), pairs, moments.dtype) for kind in kinds}
 
 
-def _prepared(moments: Moments, kind: Kind, chunk: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def _prepared(
+    moments: Moments, kind: Kind, chunk: Sequence[Tensor]
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Pieces of a chunk, each with the number of its first row in the chunk."""
     frames = moments.part(kind).frames
     # On the CPU few enough that what is made of them need not come from fresh memory each time.
     size = _ROWS_ON_CPU if chunk[0].device.type == "cpu" else CHUNK
-    for _, prepared in prepared_chunks(chunk, frames, moments.dtype, size):
-        yield prepared
+    return prepared_chunks(chunk, frames, moments.dtype, size)
 
 
-def _square_pulls(
+def _pulls(
     moments: Moments,
     rows: Mapping[Pair, PairRows],
     kind: Kind,
     spreads: Mapping[tuple[Pair, Ratio], Spread],
-) -> Tensor:
-    """Sums of squared influences of some images, in the order of `spreads`; 0 for other kinds."""
+) -> Iterator[tuple[int, Tensor]]:
+    """Influences of some images on the scores of this kind, each with its place in `spreads`."""
     part = moments.part(kind)
-    found = moments.zeros(len(spreads))
     for index, (((i, j), ratio), spread) in enumerate(spreads.items()):
         if ratio.kind == kind:
             shares = [(rows[pair], part.pair_sums(*pair)) for pair in ((i, j), (i, i), (j, j))]
-            found[index] = influence(ratio.statistic, spread, *shares).square().sum()
-    return found
+            yield index, influence(ratio.statistic, spread, *shares)

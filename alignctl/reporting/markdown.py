@@ -160,7 +160,9 @@ def _interval_table(rows: pd.DataFrame) -> list[str]:
     if last["p_value"].isna().all():
         header, lines = header[:-1], [line[:-1] for line in lines]
     epoch = int(rows["epoch"].max())
-    return [f"Confidence intervals over images, epoch {epoch}:\n\n{markdown_table(header, lines)}"]
+    kinds = ", ".join(sorted(set(last["interval"].dropna()))) if "interval" in last else ""
+    title = f"Confidence intervals over images{kinds and f' ({kinds})'}, epoch {epoch}:"
+    return [f"{title}\n\n{markdown_table(header, lines)}"]
 
 
 def _sweep_tables(rows: pd.DataFrame, parameter: str, names: Sequence[str]) -> list[str]:

@@ -70,6 +70,7 @@ def direct_scores(
     run, *, pairs=None, metrics=USUAL, representation="h", split="test", epochs=(0, 1, 2), **options
 ):
     """Every score of every pair and epoch, by (epoch, reference, objective, metric)."""
+    options.setdefault("labels", load_images(run.config.dataset, split).labels)
     pairs = pairs or [("cl", name) for name in OTHERS]
     found = {}
     for epoch in epochs:
@@ -140,8 +141,10 @@ def test_intervals_and_p_values_are_those_of_the_features(evaluated, measured):
 
 def test_every_row_says_how_many_images_it_is_about_and_what_was_computed(evaluated, measured):
     split, expected = measured
-    for column in ("num_images", "form"):
-        found = column_of(read_table(evaluated), column, split=split)
+    table = read_table(evaluated).astype({"interval": object})
+    table = table.assign(interval=table["interval"].where(table["interval"].notna(), None))
+    for column in ("num_images", "form", "interval"):
+        found = column_of(table, column, split=split)
         assert found == {key: getattr(score, column) for key, score in expected.items()}
     whole = len(load_images(evaluated.config.dataset, split).ids)
     sizes = {score.num_images for score in expected.values()}
@@ -248,6 +251,8 @@ SOME = {"objectives": ("nscl", "ce"), "splits": ("test",), "epochs": (1, 2)}
     [
         ({}, 0),
         ({"confidence": 0.9}, 2),
+        ({"interval": "simple"}, 2),
+        ({"interval": "simple", "confidence": None}, 0),
         ({"permutations": 10}, 2),
         ({"permutations": 9}, 0),
         ({"permutations": 5}, 0),
@@ -274,6 +279,7 @@ def test_what_the_table_does_not_answer_is_evaluated_again(
     if evaluated_again:
         assert set(table["confidence"]) == {asked["confidence"]}
         assert set(table["permutations"]) == {asked["permutations"]}
+        assert set(table["interval"]) == {asked.get("interval", "stratified")}
     assert len(column_of(table)) == len(table), "nothing stands twice"
 
 
@@ -386,6 +392,29 @@ def test_a_table_of_a_time_before_intervals_is_kept_and_made_anew(run, one_proce
     assert set(table.loc[table["metric"] == "cka", "value"]) == {0.5}
     again = table[table["metric"] != "cka"].reset_index(drop=True)
     pd.testing.assert_frame_equal(again, new, check_dtype=False)
+
+
+def test_intervals_of_a_time_before_they_said_over_what_are_made_anew(run, one_process):
+    metrics = ("cka", "procrustes")
+    evaluate(one_process, job(run, **SOME, metrics=metrics))
+    new = read_table(run)
+    new.assign(value=0.5).drop(columns=["interval"]).to_parquet(run.alignment_table)
+    assert evaluate(one_process, job(run, **SOME, metrics=("procrustes",))) == 0
+    assert evaluate(one_process, job(run, **SOME, metrics=metrics)) == 2
+    pd.testing.assert_frame_equal(read_table(run), new, check_dtype=False)
+
+
+def test_batches_of_a_time_before_seeds_are_measured_anew(run, one_process):
+    metrics = ("cka hsic=debiased batch_size=4",)
+    evaluate(one_process, job(run, **SOME, metrics=metrics))
+    new = read_table(run)
+    assert set(new["interval"]) == {"batches"}
+    old = new.assign(value=0.5, metric="cka kernel=linear hsic=debiased batch_size=4")
+    old.to_parquet(run.alignment_table)
+    assert evaluate(one_process, job(run, **SOME, metrics=metrics)) == 2
+    table = read_table(run)
+    assert set(table.loc[~table["metric"].str.endswith("seed=0"), "value"]) == {0.5}
+    assert evaluate(one_process, job(run, **SOME, metrics=metrics)) == 0
 
 
 def test_a_run_without_common_weights_is_an_error(run, one_process):

@@ -64,6 +64,7 @@ def test_eval_alignment_plans_all_objectives_against_cl(plan_of, make_run):
         "representation": "h",
         "metrics": [ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA],
         "confidence": 0.95,
+        "interval": "stratified",
         "permutations": 0,
         "epochs": "all that are saved",
         "features": "not kept",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from alignctl.commands.compare import CompareResult, plan, table_of
-from alignctl.config.metrics import USUAL_METRICS, parse_metrics
+from alignctl.commands.compare import CompareResult, interval_notes, plan, table_of
+from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS, parse_metrics
 from alignctl.errors import ConfigError
 from alignctl.metrics import compare
 
@@ -142,10 +142,38 @@ def test_a_line_for_each_metric_and_the_size_of_both_are_printed(call, saved):
     assert title == "Similarity, with 95 % intervals"
     for metric in parse_metrics(USUAL_METRICS):
         assert sum(line.startswith(f" {metric.identifier(NUM_IMAGES)} ") for line in lines) == 1
-    assert lines[-2:] == [
+    assert lines[-3:] == [
+        "simple intervals: over other images of any class",
         "x.npy: 6 features of 40 images",
         "y.npz:features: 4 features of 40 images",
     ]
+
+
+def test_few_images_have_no_interval_and_a_line_says_why(call, saved, spaces):
+    np.save("few.npy", spaces[0][:12])
+    words = ["few.npy", "few.npy", "--metric", "cka", "--metric", "rsa", "--metric", "procrustes"]
+    ended = call("compare", *words)
+    assert (ended.code, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-3] == "no interval: it takes 20 images, not 12 (CKA, RSA)"
+    *two, last = document(call("compare", *words, "--json").stdout)["scores"]
+    for score in two:
+        assert (score["ci_low"], score["ci_high"]) == (None, None)
+        assert score["interval"] == "none: it takes 20 images, not 12"
+    assert last["interval"] is None
+
+
+def test_each_kind_of_interval_is_explained_once():
+    rows = [
+        {"metric": ORIGINAL_CKA, "interval": "stratified"},
+        {"metric": ORIGINAL_RSA, "interval": "stratified"},
+        {"metric": "cka kernel=linear hsic=debiased batch_size=8 seed=0", "interval": "batches"},
+        {"metric": "knn k=10 distance=cosine", "interval": None},
+    ]
+    assert interval_notes(rows) == [
+        "stratified intervals: over other images with as many of each class",
+        "intervals of batches: over other batches, of images of any class",
+    ]
+    assert interval_notes(rows[-1:]) == []
 
 
 @pytest.mark.parametrize("permutations", [0, 9])

@@ -138,6 +138,10 @@ SAVED = "is not a saved epoch (0, 1, 2, 3, 4)"
         ({"confidence": 95.0}, "--confidence: 95 does not lie between 0 and 1"),
         ({"confidence": float("nan")}, "--confidence: nan does not lie between 0 and 1"),
         ({"permutations": -1}, "--permutations: -1 is less than 0"),
+        (
+            {"interval": "simpel"},
+            "--interval: 'simpel' is not an interval; did you mean 'simple'? (simple, stratified)",
+        ),
         ({"epochs": "5"}, f"--epochs: '5' {SAVED}"),
         ({"epochs": "0,x"}, f"--epochs: 'x' {SAVED}"),
         ({"epochs": "1,"}, f"--epochs: '' {SAVED}"),
@@ -178,7 +182,7 @@ def result_of(plan: EvalPlan, metrics, epochs=(0, 5)) -> EvalResult:
     rows = [
         {"epoch": epoch, "split": split, "reference": pair[0], "objective": pair[1],
          "metric": metric, "value": float(number), "ci_low": None, "ci_high": number + 0.5,
-         "p_value": 0.25, "num_images": 90, "form": "features"}
+         "p_value": 0.25, "num_images": 90, "form": "features", "interval": "simple"}
         for number, (split, epoch, pair, metric) in enumerate(keys)
     ]  # fmt: skip
     return EvalResult("runs/tiny", "h", 0.9, 4, rows)
@@ -259,11 +263,14 @@ def test_json_is_one_document_with_the_rows_that_were_asked_for(call, run):
     assert len(result["rows"]) == len(found)
     for row in result["rows"]:
         assert list(row) == ["epoch", "split", "reference", "objective", "metric", "value",
-                             "ci_low", "ci_high", "p_value", "num_images", "form"]  # fmt: skip
+                             "ci_low", "ci_high", "p_value", "num_images", "form",
+                             "interval"]  # fmt: skip
         if row["metric"] == "procrustes":
             assert (row["ci_low"], row["ci_high"], row["p_value"]) == (None, None, None)
+            assert row["interval"] is None
         else:
             assert row["ci_low"] <= row["value"] <= row["ci_high"]
+            assert row["interval"] == "stratified"
             assert row["p_value"] * 6 == pytest.approx(round(row["p_value"] * 6))
     table = read_parquet(run.alignment_table)
     assert set(table["metric"]) == {*USUAL, "procrustes"}, "what was there stays"
@@ -290,7 +297,10 @@ def test_tables_and_the_intervals_at_the_end_are_printed(call, run):
     last = [line.split() for line in lines if line.startswith(" test ")]
     pairs = ["cl-nscl", "cl-ce", "nscl-ce"]
     assert [words[1] for words in last] == [name for name in pairs for _ in range(3)]
-    assert lines[-1] == "runs/tiny/alignment: 3 new evaluations"
+    assert lines[-2:] == [
+        "stratified intervals: over other images with as many of each class",
+        "runs/tiny/alignment: 3 new evaluations",
+    ]
 
 
 def test_a_layer_is_evaluated_and_an_unknown_one_refused(call, run):
@@ -307,8 +317,17 @@ def test_a_layer_is_evaluated_and_an_unknown_one_refused(call, run):
 
 
 def test_kept_features_can_be_compared_as_files(call, run):
-    words = ["--split", "test", "--epochs", "2", "--keep-features", "--json"]
-    rows = document(call("eval-alignment", *words).stdout)["rows"]
+    words = [
+        "--split",
+        "test",
+        "--epochs",
+        "2",
+        "--interval",
+        "simple",
+        "--keep-features",
+        "--json",
+    ]
+    rows = document(call("eval-alignment", *words, "--json").stdout)["rows"]
     folder = run.features / "epoch_0002" / "test_h"
     assert sorted(path.name for path in folder.glob("*.npy")) == ["ce.npy", "cl.npy", "nscl.npy"]
     metrics = [word for name in USUAL for word in ("--metric", name)]

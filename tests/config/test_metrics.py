@@ -38,7 +38,11 @@ FULL_NAMES = [
     ),
     (
         "cka hsic=debiased batch_size=64",
-        "cka kernel=linear hsic=debiased batch_size=64", "",
+        "cka kernel=linear hsic=debiased batch_size=64 seed=0", "",
+    ),
+    (
+        "cka hsic=debiased batch_size=32 seed=7",
+        "cka kernel=linear hsic=debiased batch_size=32 seed=7", "",
     ),
     ("rsa", "rsa distance=cosine correlation=pearson", ""),
     ("rsa distance=sqeuclidean", "rsa distance=sqeuclidean correlation=pearson", ""),
@@ -86,6 +90,12 @@ def test_a_full_name_is_read_back_as_the_same_metric(text, name, sampled):
     metric = parse_metric(text)
     assert parse_metric(metric.identifier(MANY)) == metric
     assert parse_metric(name).identifier(FEW) == name
+
+
+def test_a_name_of_a_time_before_seeds_is_read_as_another_metric():
+    """Batches were consecutive images then: such rows of a table answer nothing."""
+    old = "cka kernel=linear hsic=debiased batch_size=32"
+    assert parse_metric(old).identifier(FEW) == f"{old} seed=0"
 
 
 def test_the_names_above_have_every_metric_and_every_option():
@@ -139,6 +149,12 @@ def test_a_sample_is_taken_above_the_limit_only(metric, largest_exact):
         ("cka bandwith=2", "bandwith: unknown key; did you mean 'bandwidth'? (allowed: bandwidth"),
         ("pwcca k=3", "k: unknown key (allowed: name)"),
         ("cka bandwidth=2", "bandwidth is an option of kernel=rbf"),
+        ("cka seed=1", "seed is an option of kernel=rbf and of batch_size"),
+        ("cka kernel=cosine seed=1", "seed is an option of kernel=rbf and of batch_size"),
+        (
+            "cka hsic=debiased batch_size=64 images=9",
+            "images is an option of kernel=rbf",
+        ),
         ("cka batch_size=64", "batch_size is an option of kernel=linear hsic=debiased"),
         (
             "cka kernel=cosine hsic=debiased batch_size=64",

@@ -123,7 +123,7 @@ def test_three_images_are_enough_and_two_are_not():
 def test_euclidean_is_invariant_to_rotation_scaling_translation_and_order(
     correlation, seed, scale, shift
 ):
-    x, y = make_spaces(seed)
+    x, y = make_spaces(seed, num_rows=24)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     moved = scale * (x @ rotation(6, seed)) + shift
     expected = compare(x, y, correlation=correlation)
@@ -238,7 +238,7 @@ def test_standard_error_agrees_with_leaving_out_one_image_at_a_time(make, correl
     left_out = np.array([compare(x[k], y[k], correlation=correlation).value for k in kept])
     jackknife = math.sqrt(119 * left_out.var())
     found = compare(x, y, correlation=correlation).standard_error
-    assert found == pytest.approx(jackknife, rel=0.08)
+    assert found == pytest.approx(jackknife, rel=1e-9 if correlation == "pearson" else 0.08)
 
 
 @pytest.mark.parametrize(

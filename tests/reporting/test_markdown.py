@@ -343,12 +343,18 @@ def test_intervals_of_the_last_epoch_have_a_table(tmp_path, make_source, tables)
         ["test", "nscl", "CKA", "0.2500", "0.1250", "0.3750", "0.9"],
         ["test", "nscl", "RSA", "0.5000", "0.3750", "0.6250", "0.9"],
     ]
-    write_parquet(path, rows.assign(p_value=0.05))
+    assert "Confidence intervals over images, epoch 10:" in report_text(tmp_path, source)
+    write_parquet(path, rows.assign(p_value=0.05, interval="stratified"))
+    assert "over images (stratified), epoch 10:" in report_text(tmp_path, source)
     assert [line[-1] for line in interval_table(tmp_path, source)] == ["p", "0.0500", "0.0500"]
     write_parquet(path, rows.assign(ci_low=None, ci_high=None))
     assert interval_table(tmp_path, source)[0][0] == "epoch", "no table of what is not there"
 
 
+def report_text(folder, source):
+    return write_report([read_source(source.path)], folder).report.read_text()
+
+
 def interval_table(folder, source):
-    text = write_report([read_source(source.path)], folder).report.read_text()
+    text = report_text(folder, source)
     return tables_in(text)[1] if "Confidence intervals" in text else tables_in(text)[0]
