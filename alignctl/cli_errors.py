@@ -11,12 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignctl.errors import AlignctlError, ConfigError, PreemptedError
+from alignctl.errors import AlignctlError, ConfigError, PreemptedError, out_of_memory
 
 FAILED, WRONG_USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 
 # of paths that can never be what they are asked to be
 _WRONG_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+
+
+def named(error: BaseException) -> BaseException:
+    """The error under a name of ours where it is a failed allocation; else the error itself."""
+    failed = out_of_memory(error)
+    if failed is None:
+        return error
+    failed.__cause__ = error  # a verbose report shows it
+    return failed
 
 
 def report(error: BaseException, *, verbose: bool) -> int:

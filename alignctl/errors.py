@@ -1,5 +1,7 @@
 """What the user got wrong, or what failed under the user, in one line each."""
 
+import re
+
 
 class AlignctlError(Exception):
     """A failure whose message is the whole story: what, where, what is allowed."""
@@ -31,3 +33,27 @@ class LaunchError(AlignctlError):
 
 class PreemptedError(AlignctlError):
     """Stopped by SIGTERM or SIGUSR1; the same command goes on from there (exit code 75)."""
+
+
+class OutOfMemoryError(AlignctlError):
+    """An allocation failed: there is not enough memory."""
+
+
+# What torch says of the CPU's memory (here and on Windows), of a GPU's, and C++ of its own.
+_OUT_OF_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory|bad_alloc")
+_ASKED_FOR = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGTPE]iB)")
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError | None:
+    """A failed allocation of Python, numpy, torch or a GPU in one line; None for other errors."""
+    text = str(error)
+    is_other = not isinstance(error, RuntimeError) or _OUT_OF_MEMORY.search(text) is None
+    if is_other and not isinstance(error, MemoryError):
+        return None
+    where = " on the GPU" if text.startswith(("CUDA", "HIP")) else ""
+    asked = _ASKED_FOR.search(text)
+    if asked is None:
+        return OutOfMemoryError(f"not enough memory{where}")
+    size, unit = asked.groups()
+    size = f"{int(size) / 2**30:.1f} GiB" if unit == "bytes" else f"{size} {unit}"
+    return OutOfMemoryError(f"not enough memory{where}: {size} could not be allocated")

@@ -21,7 +21,7 @@ from alignctl.engine.context import WorkerContext
 from alignctl.engine.heartbeat import Heartbeat
 from alignctl.engine.placement import ProcessPlan
 from alignctl.engine.stopping import Stopping, is_stop_requested
-from alignctl.errors import AlignctlError
+from alignctl.errors import AlignctlError, out_of_memory
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -160,6 +160,8 @@ def _will_be_asked_to_stop(scratch: Path) -> bool:
 
 
 def _record(path: Path, error: BaseException) -> None:
+    trace = "".join(traceback.format_exception(error))
+    error = out_of_memory(error) or error
     known = isinstance(error, AlignctlError)
     first_line = str(error).strip().partition("\n")[0]
     line = str(error) if known else f"{type(error).__name__}: {first_line}".removesuffix(": ")
@@ -167,7 +169,7 @@ def _record(path: Path, error: BaseException) -> None:
         "time": time.time(),
         "kind": type(error).__name__ if known else None,
         "message": line,
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": trace,
     }
     beside = path.with_suffix(".partial")  # the parent may end us while we write
     beside.write_text(json.dumps(values), encoding="utf-8")
