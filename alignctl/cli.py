@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from alignctl import __version__
 from alignctl.cli_analysis import compare, eval_alignment, verify, weight_gap
 from alignctl.cli_config import config_app
-from alignctl.cli_errors import FAILED, HANDLED, INTERRUPTED, named, report
+from alignctl.cli_errors import CAUGHT, FAILED, HANDLED, INTERRUPTED, named, report
 from alignctl.cli_options import (
     ComputingCommand,
     Config,
@@ -40,7 +40,7 @@ class _Group(TyperGroup):
         try:
             with preemption_is_an_error():
                 return super().invoke(ctx)
-        except (*HANDLED, MemoryError, RuntimeError) as error:
+        except CAUGHT as error:
             known = named(error)
             if not isinstance(known, HANDLED):
                 raise

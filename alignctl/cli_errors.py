@@ -88,3 +88,5 @@ _LINES: dict[type[BaseException], Callable[[Any], str]] = {
 }
 HANDLED = tuple(_LINES)
 """The errors that have a line; any other is a bug, and shows its traceback."""
+CAUGHT: tuple[type[BaseException], ...] = (*HANDLED, MemoryError, RuntimeError)
+"""The errors that may have a line once they are `named`."""

@@ -18,7 +18,8 @@ from alignctl.analysis.formats.keyed_ids import ids_beside, unread_ids
 from alignctl.analysis.formats.tables import INDEX, Table, contents_of, has_index
 from alignctl.config.base import expanded
 from alignctl.config.validation import nearest, unknown
-from alignctl.errors import ConfigError
+from alignctl.errors import ConfigError, out_of_memory
+from alignctl.metrics.rows import NotFiniteError
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,14 @@ def _matrix(path: Path, arrays: Arrays, key: str | None) -> tuple[str, Array]:
 
 
 def refuse_not_finite(name: str, rows: Tensor, place: int | NDArray[np.int64]) -> None:
-    """Raise ValueError for the first NaN or infinity, by its place in the file.
+    """Raise NotFiniteError for the first NaN or infinity, by its place in the file.
 
     rows: (m, d). place: the number in the file of the first row, or (m,) those of all.
     """
     for row, column in rows.isfinite().logical_not().nonzero()[:1].tolist():
         value = rows[row, column].item()
         number = place + row if isinstance(place, int) else place[row]
-        raise ValueError(f"{name}, row {number}, column {column}: {value}")
+        raise NotFiniteError(f"{name}, row {number}, column {column}: {value}")
 
 
 @contextmanager
@@ -149,6 +150,8 @@ def _readable(path: Path) -> Iterator[None]:
     except (ConfigError, MemoryError):
         raise
     except Exception as error:  # a damaged zip, pickle or header fails in a dozen ways
+        if out_of_memory(error) is not None:
+            raise
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise ConfigError(f"{path}: cannot be read: {reason or type(error).__name__}") from error
 

@@ -2,63 +2,127 @@
 
 They do not change under any invertible map of a space, so noise counts as much as signal. Where
 there are not many more images than dimensions they mislead: n centred images have only n - 1
-directions, and two spaces of unrelated noise with d1 + d2 >= n share some of them exactly.
-Correlations of 1 then come from nothing; n >= 10 (d1 + d2) keeps what chance adds small.
+directions, and spaces of k1 and k2 directions with k1 + k2 > n - 1 share k1 + k2 - (n - 1) of them
+exactly. Correlations of 1 then come from nothing; n >= 10 (k1 + k2) keeps what chance adds small.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.reduction import CentredRows
 
-def svcca(cross: Tensor, self_x: Tensor, self_y: Tensor, *, variance: float = 0.99) -> float:
+# Canonical correlations that differ by less are one value, whose variates are not determined.
+_TIED = 1e-12
+
+
+def svcca(x: CentredRows, y: CentredRows, *, variance: float = 0.99) -> float:
     """Mean canonical correlation of the leading principal directions of two spaces, in [0, 1].
 
-    cross: (d1, d2), X'Y. self_x: (d1, d1), X'X. self_y: (d2, d2), Y'Y. Of centred X and Y, float64.
-    variance: in (0, 1], the share of each space's variance that its fewest directions must hold.
-    The mean is over the smaller of the two numbers of directions. Directions with less than d eps
-    of the largest variance are rounding and left out. Misleading unless n is much larger than
-    the number of directions kept: see the module.
+    x, y: of `reduction.reduced`, the same images. variance: in (0, 1], the share of each space's
+    variance that its fewest directions must hold. The mean is over the smaller of the two numbers
+    of directions. Directions that are rounding are left out: see `_principal`. Misleading unless n
+    is much larger than the number of directions kept: see the module.
     Raises ValueError if a space is constant.
     Source: Raghu et al. 2017.
     """
-    leading = [
-        _leading(*_principal(product, name), variance)
-        for name, product in (("x", self_x), ("y", self_y))
-    ]
-    whiten_x, whiten_y = (axes / sizes.sqrt() for sizes, axes in leading)
-    return float(torch.linalg.svdvals(whiten_x.T @ cross @ whiten_y).mean())
+    return svcca_estimate(x, y, variance=variance).value
 
 
-def pwcca(cross: Tensor, self_x: Tensor, self_y: Tensor) -> float:
+def svcca_estimate(x: CentredRows, y: CentredRows, *, variance: float = 0.99) -> Estimate:
+    """`svcca`, with a note where some correlations are 1 for any data."""
+    a, b = (
+        _leading(_principal(space, name), variance).basis for space, name in ((x, "x"), (y, "y"))
+    )
+    value = float(_canonical(a, b).correlations.mean())
+    few, many = sorted((a.shape[1], b.shape[1]))
+    forced = min(few + many - (x.count - 1), few)
+    if forced <= 0:
+        return Estimate(value)
+    note = f"{forced} of {few} correlations are 1 for any data: {x.count} images are too few"
+    return Estimate(value, note=note)
+
+
+def pwcca(x: CentredRows, y: CentredRows) -> float:
     """Canonical correlations weighted by what they account for in the first space, in [0, 1].
 
     The weight of canonical variate h_i of x is sum_j |<h_i, x_j>| over the neurons x_j of x, for
-    the min(d1, d2) variates that have a partner. Not symmetric: swap the spaces for weights of y.
-    cross: (d1, d2), X'Y. self_x: (d1, d1), X'X. self_y: (d2, d2), Y'Y. Of centred X and Y, float64.
-    Directions with less than d eps of the largest variance are rounding and left out. Misleading
-    unless n is much larger than d1 + d2: see the module.
-    Raises ValueError if a space is constant.
+    the min(k1, k2) variates that have a partner, k1 and k2 being the numbers of directions. Not
+    symmetric: swap the spaces for weights of y. x, y: of `reduction.reduced`, the same images.
+    Directions that are rounding are left out: see `_principal`.
+    Raises ValueError if a space is constant, and where variates of x are not determined, and with
+    them their weights: if k1 + k2 >= n - 1, or some correlations are equal and others are not.
     Source: Morcos et al. 2018.
     """
-    (sizes_x, axes_x), (sizes_y, axes_y) = _principal(self_x, "x"), _principal(self_y, "y")
-    whitened = (axes_x / sizes_x.sqrt()).T @ cross @ (axes_y / sizes_y.sqrt())
-    left, correlations, _ = torch.linalg.svd(whitened, full_matrices=False)
-    # X'h of all variates h = X axes / sqrt(sizes) left, as X'X axes = axes sizes
-    weights = ((axes_x * sizes_x.sqrt()) @ left).abs().sum(dim=0)
-    return float(weights @ correlations / weights.sum())
+    a, b = _principal(x, "x").basis, _principal(y, "y").basis
+    if a.shape[1] + b.shape[1] >= x.count - 1:
+        raise ValueError(
+            f"PWCCA of {a.shape[1]} and {b.shape[1]} directions needs more than "
+            f"{a.shape[1] + b.shape[1] + 1} images, not {x.count}: unrelated spaces would share "
+            "directions, and nothing says which of them to weigh"
+        )
+    found = _canonical(a, b)
+    gaps = -found.correlations.diff()
+    if (gaps < _TIED).any() and found.correlations[0] - found.correlations[-1] >= _TIED:
+        raise ValueError(
+            "PWCCA has no weights where canonical correlations are equal: "
+            "any mixture of their directions would do"
+        )
+    shares = [(found.variates.T @ block).abs().sum(dim=1) for block in x.columns()]
+    weights = torch.stack(shares).sum(dim=0)
+    # Divided by the same sum with correlations of 1, so that rounding cannot pass 1.
+    return float((weights @ found.correlations) / (weights @ torch.ones_like(found.correlations)))
 
 
-def _principal(product: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Sums of squares along the principal directions, largest first, and these: (p,), (d, p)."""
-    sizes, axes = (part.flip(-1) for part in torch.linalg.eigh(product))
+@dataclass(frozen=True, eq=False)
+class _Principal:
+    """Directions of a space: orthonormal columns (p, k), and their singular values (k,)."""
+
+    basis: Tensor
+    sizes: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Canonical:
+    """Variates of the first space, orthonormal columns (p, k), and their correlations (k,)."""
+
+    variates: Tensor
+    correlations: Tensor
+
+
+def _principal(space: CentredRows, name: str) -> _Principal:
+    """The principal directions, largest first, without those that are rounding.
+
+    Rounding is less than max(n, d) eps of the largest singular value, and less than what entries
+    that are off by half an eps of the features' own dtype come to.
+    """
+    basis, sizes, _ = torch.linalg.svd(space.rows, full_matrices=False)
     if not sizes[0] > 0:
         raise ValueError(f"{name}: every row is the same")
-    kept = sizes > len(sizes) * torch.finfo(sizes.dtype).eps * sizes[0]
-    return sizes[kept], axes[:, kept]
+    exact = max(space.count, len(sizes)) * torch.finfo(sizes.dtype).eps * sizes[0]
+    noise = space.rounding * torch.linalg.vector_norm(sizes)
+    kept = sizes > torch.maximum(exact, noise)
+    return _Principal(basis[:, kept], sizes[kept])
 
 
-def _leading(sizes: Tensor, axes: Tensor, variance: float) -> tuple[Tensor, Tensor]:
-    held = sizes.cumsum(dim=0)
-    # All but the last can fall short: with variance 1, rounding must not ask for one more.
+def _leading(space: _Principal, variance: float) -> _Principal:
+    if variance == 1:  # of the smallest, float64 sums of squares know nothing
+        return space
+    held = space.sizes.square().cumsum(dim=0)
     count = int((held[:-1] < variance * held[-1]).sum()) + 1
-    return sizes[:count], axes[:, :count]
+    return _Principal(space.basis[:, :count], space.sizes[:count])
+
+
+def _canonical(x: Tensor, y: Tensor) -> _Canonical:
+    """Of two orthonormal bases, (p, k1) and (p, k2); correlations in [0, 1], largest first.
+
+    Cosines near 1 come from the sines, which have the digits there and cannot be below 0.
+    Source: Bjorck and Golub 1973.
+    """
+    left, cosines, right = torch.linalg.svd(x.T @ y, full_matrices=False)
+    variates, partners = x @ left, y @ right.T
+    sines = torch.linalg.vector_norm(partners - variates * cosines, dim=0)
+    from_sines = ((1 - sines) * (1 + sines)).sqrt()
+    return _Canonical(variates, torch.where(sines < cosines, from_sines, cosines))

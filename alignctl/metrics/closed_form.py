@@ -1,5 +1,6 @@
 """CKA and Pearson RSA of two spaces that are in memory, by whichever form is the smaller."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from alignctl.metrics import gram
 from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.jackknife import MIN_IMAGES, Strata, jackknife_estimate, of_few
 from alignctl.metrics.pair_sums import Statistic, influence, spread_of
-from alignctl.metrics.products import CrossProducts, resolution_of
+from alignctl.metrics.products import CrossProducts, Pair, resolution_of
 from alignctl.metrics.rows import Kind, frame_of
 
 Form = Literal["features", "gram"]
@@ -17,6 +18,9 @@ Form = Literal["features", "gram"]
 NAMES = ("x", "y")
 # Where less than this share of the terms is left, float32 products have too few digits.
 _WORTH_FLOAT64 = 0.1
+# The variance of the squared lengths over their squared mean: 2 / d for Gaussian rows.
+_HEAVY_TAIL = 16
+_ROUNDING = 1e-12  # of a score in float64, with room
 
 
 def score_of(
@@ -34,18 +38,34 @@ def score_of(
     spaces = [x, y]
     frames = [frame_of(space, kind) for space in spaces]
     sums = CrossProducts.measure(spaces, [(0, 1)], frames, NAMES)
-    if cancels(sums, statistic):
+    if is_too_coarse(sums, statistic, [(0, 1)]):
         wide = [space.double() for space in spaces]
         sums = CrossProducts.measure(wide, [(0, 1)], frames, NAMES)
     return sums.spread(statistic, 0, 1).score
 
 
-def cancels(sums: CrossProducts, statistic: Statistic) -> bool:
-    """Whether the terms of a space with itself cancel so far that float64 is worth its price."""
-    spaces = range(len(sums.names))
-    return sums.is_float32 and any(
-        sums.pair_sums(i, i).remains(statistic) < _WORTH_FLOAT64 for i in spaces
-    )
+def is_too_coarse(sums: CrossProducts, statistic: Statistic, pairs: Sequence[Pair]) -> bool:
+    """Whether float32 products left so few digits that float64 is worth its price.
+
+    So where terms cancel, where few images hold most of the squared lengths, so that the others are
+    lost or rounded alike when they are added to those, and where a score came out above 1.
+    """
+    return sums.is_float32 and any(_is_coarse(sums, statistic, pair) for pair in pairs)
+
+
+def _is_coarse(sums: CrossProducts, statistic: Statistic, pair: Pair) -> bool:
+    if any(sums.has_fault(i) for i in pair):
+        return False  # no precision gives such rows a score
+    try:
+        for i in pair:
+            own = sums.pair_sums(i, i)
+            if not own.remains(statistic) >= _WORTH_FLOAT64:
+                return True
+            if own.count * own.norms > _HEAVY_TAIL * own.norm_x**2:
+                return True
+        return abs(sums.spread(statistic, *pair).score) > 1 + _ROUNDING
+    except ValueError:  # float64 may know more
+        return True
 
 
 def linear_kernels(

@@ -1,8 +1,10 @@
 """All asked-for scores of pairs of spaces: which form each takes, and on which process."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -14,17 +16,20 @@ from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.jackknife import Labels, Strata
 from alignctl.metrics.permutation import count_as_high, permutations
 from alignctl.metrics.products import Pair
-from alignctl.metrics.rows import Array, Kind, as_features
+from alignctl.metrics.reduction import reduced
+from alignctl.metrics.rows import Array, Kind, NotFiniteError, as_features
 from alignctl.metrics.similarities import (
     Bound,
+    FromCentred,
     FromFeatures,
-    FromProducts,
     Ratio,
     Similarity,
     similarity_of,
 )
 from alignctl.metrics.sources import Alone, Features, InMemory, Processes, sample, whole
-from alignctl.metrics.streaming import Streamed, streamed_estimates
+from alignctl.metrics.streaming import Outcome, Streamed, streamed_estimates
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class Question:
     """How many shuffles a p-value rests on; 0 for none."""
     seed: int = 0
     """Of the shuffles."""
+    each_by_itself: bool = False
+    """Whether a metric that cannot be computed has a note in its place, and the others their
+    values; else it is an error for all."""
 
     def __post_init__(self) -> None:
         if self.confidence is not None:
@@ -52,7 +60,8 @@ class Score:
 
     metric: str
     """The metric's name with all its options: `cka kernel=linear hsic=debiased`."""
-    value: float
+    value: float | None
+    """None where it could not be computed: see `note`."""
     ci_low: float | None
     ci_high: float | None
     p_value: float | None
@@ -64,12 +73,14 @@ class Score:
     """Over other images, with as many of each class (`stratified`) or of any class (`simple`), or
     over other `batches`. Else `none: ` and why; None for a metric that has no intervals, or where
     none was asked for."""
+    note: str | None = None
+    """Why there is no value, or what it has to be read with."""
 
 
 def compare(
     x: Array,
     y: Array,
-    metrics: str | Sequence[str] = USUAL_METRICS,
+    metrics: str | Sequence[str] | None = None,
     *,
     labels: Labels | None = None,
     confidence: float | None = 0.95,
@@ -79,15 +90,21 @@ def compare(
     """Scores of two feature spaces, one for each metric, in their order.
 
     x: (n, d1) and y: (n, d2), same images in the same order. metrics: a name with options, such as
-    `rsa distance=euclidean`, or several. labels: (n,), the classes of the images, where other
-    images would have as many of each class: the intervals are then stratified. confidence: of the
-    intervals of CKA and RSA, in (0, 1), None for none. permutations: shuffles behind the p-values
-    of CKA and RSA; 0 for none.
+    `rsa distance=euclidean`, or several; one that cannot be computed is an error. None for the
+    usual ones, of which each that cannot be computed has no value, and a note that says why.
+    labels: (n,), the classes of the images, where other images would have as many of each class:
+    the intervals are then stratified. confidence: of the intervals of CKA and RSA, in (0, 1), None
+    for none. permutations: shuffles behind the p-values of CKA and RSA; 0 for none.
     Raises ConfigError for a metric that is not known; ValueError, naming x, y or the argument,
-    where the spaces have no such score or an argument cannot be meant.
+    where the spaces have no such score, or none of the usual ones, or an argument cannot be meant.
     """
-    names = text_list("metrics", metrics)
-    question = Question(parse_metrics(names), confidence, permutations, seed)
+    question = Question(
+        parse_metrics(USUAL_METRICS if metrics is None else text_list("metrics", metrics)),
+        confidence,
+        permutations,
+        seed,
+        each_by_itself=metrics is None,
+    )
     spaces = [InMemory(space) for space in as_features(x, y)]
     return scores(spaces, [(0, 1)], question, names=("x", "y"), labels=labels)[0, 1]
 
@@ -106,7 +123,8 @@ def scores(
 
     spaces: M, the same images in the same order. names: what they are called in errors. labels:
     classes of the images, for stratified intervals.
-    Raises ValueError where a pair has no such score.
+    Raises ValueError where a pair has no such score; where each metric stands by itself, only if no
+    pair has any. NotFiniteError, naming space and row, for a NaN or an infinity in any case.
     """
     survey = _Survey(
         spaces,
@@ -117,11 +135,12 @@ def scores(
         device=device or torch.device("cpu"),
         processes=processes or Alone(),
     )
-    estimates = survey.streamed() | survey.in_memory()
-    p_values = survey.p_values() if question.permutations else {}
+    outcomes = survey.outcomes()
+    p_values = survey.p_values(outcomes) if question.permutations else {}
     return {
         pair: [
-            survey.score(m, estimates[pair, m], p_values.get((pair, m))) for m in question.metrics
+            survey.score(m, pair, outcomes[pair, m], p_values.get((pair, m)))
+            for m in question.metrics
         ]
         for pair in pairs
     }
@@ -149,66 +168,102 @@ class _Survey:
         self._device, self._processes = device, processes
         self._num_images = spaces[0].num_rows
         dims = [space.num_columns for space in spaces]
-        self._takes_gram = all(
-            gram.gram_is_smaller(self._num_images, dims[i], dims[j]) for i, j in pairs
-        )
+        self._takes_gram = {
+            (i, j): gram.gram_is_smaller(self._num_images, dims[i], dims[j]) for i, j in pairs
+        }
         self._similarities = {metric: similarity_of(metric) for metric in question.metrics}
+        self._kept: dict[tuple[Pair, Kind], tuple[gram.CentredKernel, gram.CentredKernel]] = {}
 
-    def _is_streamed(self, similarity: Similarity) -> bool:
-        if isinstance(similarity, Ratio | Bound):
-            return not self._takes_gram
-        if isinstance(similarity, FromProducts):
-            return not (self._takes_gram and similarity.is_rotation_invariant)
-        return False
+    def outcomes(self) -> dict[Key, Outcome]:
+        """Every score, or why there is none; the same on every process."""
+        found = self.streamed()
+        self._refuse_failures(found)  # before the rest takes its time
+        found |= self.in_memory()
+        self._refuse_failures(found)
+        if all(isinstance(outcome, ValueError) for outcome in found.values()):
+            raise next(iter(found.values()))  # type: ignore[misc]
+        return found
 
-    def streamed(self) -> dict[Key, Estimate]:
+    def _refuse_failures(self, found: Mapping[Key, Outcome]) -> None:
+        for outcome in found.values():
+            if isinstance(outcome, ValueError) and not self._question.each_by_itself:
+                raise outcome
+
+    def _is_streamed(self, similarity: Similarity, pair: Pair) -> bool:
+        return isinstance(similarity, Ratio | Bound) and not self._takes_gram[pair]
+
+    def streamed(self) -> dict[Key, Outcome]:
         """What follows from sums over images: every process reads its share of the rows."""
         chosen: dict[AnyMetric, Streamed] = {
-            metric: similarity  # type: ignore[misc]
+            metric: similarity
             for metric, similarity in self._similarities.items()
-            if self._is_streamed(similarity)
+            if isinstance(similarity, Ratio | Bound)
         }
-        # Whitening divides by the smallest variances: float32 products would make noise of them.
-        delicate = {m: one for m, one in chosen.items() if isinstance(one, FromProducts)}
-        others = {m: one for m, one in chosen.items() if m not in delicate}
-        return self._stream(others) | self._stream(delicate, wide=True)
-
-    def _stream(
-        self, chosen: Mapping[AnyMetric, Streamed], *, wide: bool = False
-    ) -> dict[Key, Estimate]:
-        if not chosen:
+        pairs = [pair for pair in self._pairs if not self._takes_gram[pair]]
+        if not chosen or not pairs:
             return {}
+        # Only the spaces of these pairs: others may be too wide for products of their features.
+        spaces = list(dict.fromkeys(index for pair in pairs for index in pair))
         found = streamed_estimates(
-            self._spaces,
-            self._pairs,
+            [self._spaces[index] for index in spaces],
+            [(spaces.index(i), spaces.index(j)) for i, j in pairs],
             list(chosen.values()),
-            names=self._names,
+            names=[self._names[index] for index in spaces],
             device=self._device,
             processes=self._processes,
             strata=None if self._question.confidence is None else self._strata,
-            wide=wide,
         )
         return {
-            (pair, metric): found[pair, similarity]
-            for pair in self._pairs
+            (pair, metric): found[(spaces.index(pair[0]), spaces.index(pair[1])), similarity]
+            for pair in pairs
             for metric, similarity in chosen.items()
         }
 
-    def in_memory(self) -> dict[Key, Estimate]:
-        """What takes all rows of two spaces: every process does some of the pairs and metrics."""
-        tasks = [
-            (pair, metric)
-            for pair in self._pairs
-            for metric, similarity in self._similarities.items()
-            if not self._is_streamed(similarity)
-        ]
-        mine = tasks[self._processes.rank :: self._processes.world_size]
-        found = {key: self._estimate(*key) for key in mine}
+    def in_memory(self) -> dict[Key, Outcome]:
+        """What takes pairs of spaces one by one: every process does some of the pairs and metrics.
+
+        Those that are functions of the same few rows are done together.
+        """
+        tasks: list[list[Key]] = []
+        for pair in self._pairs:
+            centred: list[Key] = []
+            for metric, similarity in self._similarities.items():
+                if isinstance(similarity, FromCentred):
+                    centred.append((pair, metric))
+                elif not self._is_streamed(similarity, pair):
+                    tasks.append([(pair, metric)])
+            tasks += [centred] if centred else []
+        found: dict[Key, Outcome] = {}
+        for task in tasks[self._processes.rank :: self._processes.world_size]:
+            found |= self._outcomes(task)
+            self._refuse_failures(found)
         if not tasks:
             return found
         return {key: value for part in self._processes.gather(found) for key, value in part.items()}
 
-    def p_values(self) -> dict[Key, float]:
+    def _outcomes(self, task: list[Key]) -> dict[Key, Outcome]:
+        """Of one metric, or of several that are functions of the same few centred rows."""
+        pair = task[0][0]
+        similarities = ((key, self._similarities[key[1]]) for key in task)
+        centred = {key: one for key, one in similarities if isinstance(one, FromCentred)}
+        if not centred:
+            return {key: self._outcome(pair, partial(self._estimate, *key)) for key in task}
+        x, y = (self._spaces[index] for index in pair)
+        rows = self._renamed(pair, lambda: reduced(x, y, self._device))
+        return {
+            key: self._outcome(pair, partial(similarity.value, *rows))
+            for key, similarity in centred.items()
+        }
+
+    def _outcome(self, pair: Pair, estimate: Callable[[], Estimate]) -> Outcome:
+        try:
+            return self._renamed(pair, estimate)
+        except NotFiniteError:
+            raise
+        except ValueError as error:
+            return error
+
+    def p_values(self, outcomes: Mapping[Key, Outcome]) -> dict[Key, float]:
         """(1 + count) / (1 + shuffles) of CKA and RSA: every process does some of the shuffles."""
         keys: list[Key] = []
         counts: list[int] = []
@@ -217,7 +272,8 @@ class _Survey:
         for pair in self._pairs:
             by_kind: dict[Kind, list[AnyMetric]] = {}
             for metric, similarity in self._similarities.items():
-                if isinstance(similarity, Ratio):
+                there = isinstance(outcomes[pair, metric], Estimate)
+                if isinstance(similarity, Ratio) and there:
                     by_kind.setdefault(similarity.kind, []).append(metric)
             for kind, metrics in by_kind.items():
                 statistics = [self._similarities[metric].statistic for metric in metrics]  # type: ignore[union-attr]
@@ -235,22 +291,38 @@ class _Survey:
     def _estimate(self, pair: Pair, metric: AnyMetric) -> Estimate:
         similarity = self._similarities[metric]
         sampled = self._sample(metric)
-        x, y = (self._whole(index, sampled) for index in pair)
-        strata = self._strata if sampled is None else self._strata.at(sampled)
+        if isinstance(similarity, FromFeatures):
+            x, y = (self._whole(index, sampled) for index in pair)
+            strata = self._strata if sampled is None else self._strata.at(sampled)
+            return similarity.value(x, y, strata)
+        assert not isinstance(similarity, FromCentred)
+        kernels = self._kernels(pair, similarity.kind)
+        if isinstance(similarity, Ratio):
+            with_error = self._question.confidence is not None
+            return from_kernels(
+                *kernels, similarity.statistic, with_error=with_error, strata=self._strata
+            )
+        return Estimate(similarity.from_kernels(*kernels))
+
+    def _kernels(self, pair: Pair, kind: Kind) -> tuple[gram.CentredKernel, gram.CentredKernel]:
+        """Inner products of rows, kept for the pair's other metrics where they are small."""
+        if (pair, kind) not in self._kept:
+            x, y = (self._whole(index, None) for index in pair)
+            kernels = linear_kernels(x, y, kind)
+            if not gram.is_one_block(self._num_images):
+                return kernels
+            self._kept = {key: kept for key, kept in self._kept.items() if key[0] == pair}
+            self._kept[pair, kind] = kernels
+        return self._kept[pair, kind]
+
+    def _renamed(self, pair: Pair, compute: Callable[[], T]) -> T:
+        """What this returns; its errors call the spaces by their names, and not x and y."""
+        called = dict(zip(NAMES, (self._names[index] for index in pair), strict=True))
         try:
-            if isinstance(similarity, FromFeatures):
-                return similarity.value(x, y, strata)
-            kernels = linear_kernels(x, y, similarity.kind)
-            if isinstance(similarity, FromProducts):
-                return Estimate(similarity.from_kernels(*kernels))
-            if isinstance(similarity, Ratio):
-                with_error = self._question.confidence is not None
-                return from_kernels(
-                    *kernels, similarity.statistic, with_error=with_error, strata=strata
-                )
-            return Estimate(similarity.from_kernels(*kernels))
+            return compute()
         except ValueError as error:
-            raise ValueError(self._named(str(error), pair)) from error
+            text = re.sub(r"^[xy]\b", lambda match: called[match[0]], str(error))
+            raise type(error)(text) from error
 
     def _sample(self, metric: AnyMetric) -> torch.Tensor | None:
         limit = getattr(metric, "images", None)
@@ -261,28 +333,32 @@ class _Survey:
     def _whole(self, index: int, images: torch.Tensor | None) -> torch.Tensor:
         return whole(self._spaces[index], images).to(self._device)
 
-    def _named(self, message: str, pair: Pair) -> str:
-        """Functions of two spaces call them x and y."""
-        called = dict(zip(NAMES, (self._names[index] for index in pair), strict=True))
-        return re.sub(r"^[xy]\b", lambda match: called[match[0]], message)
-
-    def score(self, metric: AnyMetric, estimate: Estimate, p_value: float | None) -> Score:
-        """An estimate under its full name."""
+    def score(
+        self, metric: AnyMetric, pair: Pair, outcome: Outcome, p_value: float | None
+    ) -> Score:
+        """An outcome under its full name."""
         sampled = self._sample(metric)
         similarity = self._similarities[metric]
         if isinstance(similarity, FromFeatures):
             form = similarity.form
         else:
-            form = "features" if self._is_streamed(similarity) else "gram"
-        low, high = None, None
-        interval: str | None = None
-        if self._question.confidence is not None and estimate.standard_error is not None:
-            low, high = estimate.interval(self._question.confidence)
-            interval = estimate.interval_kind
-        elif self._question.confidence is not None and estimate.no_interval is not None:
-            interval = f"none: {estimate.no_interval}"
-        num_images = estimate.num_images
-        if num_images is None:
-            num_images = self._num_images if sampled is None else len(sampled)
+            form = "gram" if self._takes_gram[pair] else "features"
+        num_images = self._num_images if sampled is None else len(sampled)
         identifier = metric.identifier(self._num_images)
-        return Score(identifier, estimate.value, low, high, p_value, num_images, form, interval)
+        if isinstance(outcome, ValueError):
+            return Score(identifier, None, None, None, None, num_images, form, note=str(outcome))
+        low, high, interval = self._interval(outcome)
+        if outcome.num_images is not None:
+            num_images = outcome.num_images
+        return Score(
+            identifier, outcome.value, low, high, p_value, num_images, form, interval, outcome.note
+        )
+
+    def _interval(self, estimate: Estimate) -> tuple[float | None, float | None, str | None]:
+        """Its ends, and over what it is; or why there is none, where one is asked for."""
+        confidence = self._question.confidence
+        if confidence is None:
+            return None, None, None
+        if estimate.standard_error is not None:
+            return *estimate.interval(confidence), estimate.interval_kind
+        return None, None, estimate.no_interval and f"none: {estimate.no_interval}"

@@ -22,6 +22,8 @@ class Estimate:
     """What is taken as given; see `Score.interval`."""
     no_interval: str | None = None
     """Why the standard error is not known, where the metric has one otherwise."""
+    note: str | None = None
+    """What has to be known to read it."""
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Student's confidence interval; (nan, nan) where the standard error is not known.

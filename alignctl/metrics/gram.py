@@ -41,7 +41,8 @@ def linear_kernel(
     refuse_faults(name, kind, first_faults(prepared))
     rows = prepared[:, :-1]
     rows -= rows.mean(dim=0)
-    return CentredKernel(len(rows), rows.square().sum(dim=1), lambda part: rows[part] @ rows.T)
+    lengths = rows.square().sum(dim=1)
+    return CentredKernel(len(rows), lengths, _once(lambda part: rows[part] @ rows.T, len(rows)))
 
 
 def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> CentredKernel:
@@ -58,14 +59,7 @@ def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> Cen
     def block(part: slice) -> Tensor:
         return _kernel_rows(rows, part, scale) - means[part, None] - means + grand
 
-    return CentredKernel(len(rows), 1 - 2 * means + grand, block)
-
-
-def factor(kernel: CentredKernel) -> Tensor:
-    """Rows with these inner products: (n, n), float64; those of the features, rotated."""
-    sizes, axes = torch.linalg.eigh(kernel.block(slice(None)))
-    rows: Tensor = axes * sizes.clamp(min=0).sqrt()  # what is below 0 is rounding
-    return rows
+    return CentredKernel(len(rows), 1 - 2 * means + grand, _once(block, len(rows)))
 
 
 def pair_rows(x: CentredKernel, y: CentredKernel) -> PairRows:
@@ -82,10 +76,23 @@ def pair_rows(x: CentredKernel, y: CentredKernel) -> PairRows:
     )
 
 
+def is_one_block(num_rows: int) -> bool:
+    """Whether a kernel matrix is so small that it is computed once, and holds no features."""
+    return num_rows**2 <= _BLOCK_ENTRIES
+
+
 def parts(num_rows: int) -> list[slice]:
     """Blocks of rows that fit the memory."""
     size = max(1, _BLOCK_ENTRIES // num_rows)
     return [slice(start, start + size) for start in range(0, num_rows, size)]
+
+
+def _once(block: Callable[[slice], Tensor], count: int) -> Callable[[slice], Tensor]:
+    """The same blocks; of a matrix that is one block, computed now, so that features can go."""
+    if not is_one_block(count):
+        return block
+    matrix = block(slice(None))
+    return lambda part: matrix[part]
 
 
 def _kernel_rows(rows: Tensor, part: slice, scale: float) -> Tensor:

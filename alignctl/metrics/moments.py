@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from alignctl.metrics.arguments import check_choice, check_flag
+from alignctl.metrics.arrays import refuse_unusable
 from alignctl.metrics.bounds import AlignmentBounds, bounds_from
 from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.products import CrossProducts, GrowingProducts, Pair, resolution_of
@@ -52,6 +53,8 @@ class Moments:
         """
         for kind in kinds:
             check_choice("kinds", kind, get_args(Kind))
+        for i, x in enumerate(first_chunks):
+            refuse_unusable(x, f"features[{i}]")
         return Origins({kind: tuple(frame_of(x, kind) for x in first_chunks) for kind in kinds})
 
     @classmethod
@@ -125,10 +128,13 @@ class Moments:
 
         Raises ValueError, naming the row, if a row is not finite or has no direction.
         """
-        sums = []
         for part in self.parts.values():
             part.refuse_faults()
-            sums += [*part.totals, *part.products.values()]
+        return self.unchecked_tensors()
+
+    def unchecked_tensors(self) -> list[Tensor]:
+        """`tensors` whatever the rows are; the faults have to be shared apart from them."""
+        sums = [t for part in self.parts.values() for t in (*part.totals, *part.products.values())]
         # new_full: filling a tensor waits for no device, copying one there does
         seen = sums[0].new_full((2,), float(self.count))
         seen[1] = float(self.dtype == torch.float32)
@@ -143,6 +149,24 @@ class Moments:
             {
                 kind: _refill(part, int(rows), dtype, rest[index * size : (index + 1) * size])
                 for index, (kind, part) in enumerate(self.parts.items())
+            }
+        )
+
+    def faults(self) -> dict[Kind, Tensor]:
+        """For each kind of rows, the first of each model at fault: see `CrossProducts.faults`."""
+        return {kind: part.faults for kind, part in self.parts.items()}
+
+    def with_faults(self, several: Sequence[Mapping[Kind, Tensor]]) -> "Moments":
+        """The moments with the first of these faults of all processes."""
+        return Moments(
+            {
+                kind: replace(
+                    part,
+                    faults=torch.stack([each[kind].to(part.faults) for each in several]).amin(
+                        dim=0
+                    ),
+                )
+                for kind, part in self.parts.items()
             }
         )
 

@@ -16,9 +16,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from alignctl.metrics.arrays import refuse_unusable
 from alignctl.metrics.pair_sums import PairSums, Spread, Statistic, refuse_few_rows, spread_of
 from alignctl.metrics.precision import plain_float32
-from alignctl.metrics.rows import Frame, first_faults, prepare, product_dtype, refuse_faults
+from alignctl.metrics.rows import (
+    Frame,
+    NotFiniteError,
+    first_faults,
+    prepare,
+    product_dtype,
+    refuse_faults,
+)
 from alignctl.metrics.sources import CHUNK
 
 Pair = tuple[int, int]
@@ -100,10 +108,26 @@ class CrossProducts:
         """Whether any product was taken in float32."""
         return self.resolution > torch.finfo(torch.float32).eps
 
-    def refuse_faults(self) -> None:
-        """Raise ValueError that names the first row without a score, if there is one."""
-        for name, frame, faults in zip(self.names, self.frames, self.faults, strict=True):
-            refuse_faults(name, frame.kind, faults)
+    def refuse_faults(self, spaces: Sequence[int] | None = None) -> None:
+        """Raise ValueError that names the first row without a score of all spaces, or of some."""
+        for i in range(len(self.names)) if spaces is None else spaces:
+            refuse_faults(self.names[i], self.frames[i].kind, self.faults[i])
+
+    def has_fault(self, i: int) -> bool:
+        """Whether a row of space i has no score."""
+        return bool((self.faults[i] < math.inf).any())
+
+    def refuse_not_finite(self) -> None:
+        """Raise NotFiniteError that names the first row that is not finite, if there is one."""
+        faults = self.faults.tolist()
+        for name, frame, (row, no_direction) in zip(self.names, self.frames, faults, strict=True):
+            first = min(row, no_direction) if frame.kind == "raw" else row
+            if first < math.inf:
+                raise NotFiniteError(f"{name}, row {int(first)}: not finite")
+
+    def mean_square(self, i: int) -> Tensor:
+        """Of the lengths of the prepared rows of space i, in their frame: (), float64."""
+        return self.products[i, i].diagonal()[:-1].sum() / self.count
 
     def mean(self, i: int) -> Tensor:
         """Of the prepared rows of space i, without their squared lengths: (d_i,), float64."""
@@ -131,11 +155,18 @@ class CrossProducts:
         Raises ValueError if a row has no score, or all rows of a space are the same.
         """
         if (i, j) not in self._found:
-            self.refuse_faults()
+            self.refuse_not_finite()
+            self.refuse_faults((i, j))
             augmented = self._augmented(i, j)
             square = augmented[:-1, :-1].square().sum()
             norms = self._lever(i) @ (augmented @ self._lever(j))
             found = PairSums(self.count, float(square), self._norm(i), self._norm(j), float(norms))
+            if not math.isfinite(found.square + found.norms):
+                named = " and ".join(dict.fromkeys((self.names[i], self.names[j])))
+                raise ValueError(
+                    f"{named}: squares leave the range of the numbers: "
+                    "measure in float64, with origins of rows as large as all others"
+                )
             self._found[i, j] = found
         return self._found[i, j]
 
@@ -257,9 +288,8 @@ def check_features(features: Sequence[Tensor], frames: Sequence[Frame]) -> None:
     if not features or len(features) != len(frames):
         raise ValueError(f"{len(features)} feature spaces and {len(frames)} origins")
     for i, (x, frame) in enumerate(zip(features, frames, strict=True)):
-        if not isinstance(x, Tensor):
-            raise ValueError(f"features[{i}]: want a tensor, not {type(x).__name__}")
-        if x.ndim != 2 or not x.is_floating_point():
+        refuse_unusable(x, f"features[{i}]")
+        if not x.is_floating_point():
             raise ValueError(
                 f"features[{i}]: want floating-point (n, d), not {x.dtype} {tuple(x.shape)}"
             )

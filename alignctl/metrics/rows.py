@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alignctl.metrics.arrays import refuse_other_rows, tensor_of
+
 Kind = Literal["raw", "unit", "correlation"]
 """raw: as they are; unit: divided by their length; correlation: less their own mean, then unit."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -31,7 +33,13 @@ NO_DIRECTION: dict[Kind, str] = {
     "correlation": "constant, so it has no correlation distance",
 }
 _FRAME_ROWS = 1024  # enough to bring the origin near the mean
+_FRAME_ROWS_AT_LEAST, _FRAME_ENTRIES = 64, 2**22  # of wide rows fewer do, and take less memory
 _ROWS_IN_CACHE = 256
+_ORDERS_OF_TWO = 20  # that rows may be larger than the frame's: their fourth powers fit float32
+
+
+class NotFiniteError(ValueError):
+    """A feature is a NaN or an infinity: no metric has a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,8 @@ def frame_of(rows: Tensor, kind: Kind = "raw") -> Frame:
     Its origin is exact where all rows are equal. Rows that are not finite, or have no direction,
     are left out: they are named when they are measured.
     """
-    some = rows[:: max(1, len(rows) // _FRAME_ROWS)].detach().to(torch.float64, copy=True)
+    enough = max(_FRAME_ROWS_AT_LEAST, min(_FRAME_ROWS, _FRAME_ENTRIES // max(1, rows.shape[1])))
+    some = rows[:: max(1, len(rows) // enough)].detach().to(torch.float64, copy=True)
     if kind != "raw":
         some, lengths = _directed(some, kind, rows.dtype)
         some = some[lengths.ravel() > 0]
@@ -76,8 +85,24 @@ def frame_of(rows: Tensor, kind: Kind = "raw") -> Frame:
     if kind != "raw":  # lengths of 1 need no scale
         return Frame(kind, origin, one, mean_square * largest.square())
     exponent = (torch.log2(mean_square) / 2 + torch.log2(largest)).round()
+    if _may_reach_further(rows, origin, exponent):
+        blocks = (rows[start : start + _FRAME_ROWS] for start in range(0, len(rows), _FRAME_ROWS))
+        furthest = torch.stack([(block.detach() - origin).abs().amax() for block in blocks]).amax()
+        order = torch.log2(furthest).round()
+        exponent = order if _is_far(order, exponent) else exponent
     scale = torch.where(exponent.isfinite(), torch.exp2(-exponent), one)
     return Frame(kind, origin, scale, mean_square * (largest * scale).square())
+
+
+def _may_reach_further(rows: Tensor, origin: Tensor, exponent: Tensor) -> bool:
+    """Whether some row may be of quite another size than those which the exponent was made of."""
+    low, high = (end.to(torch.float64) for end in torch.aminmax(rows.detach()))
+    reach = torch.maximum((high - origin.amin()).abs(), (low - origin.amax()).abs())
+    return _is_far(torch.log2(reach), exponent)
+
+
+def _is_far(order: Tensor, exponent: Tensor) -> bool:
+    return bool(order.isfinite() and not (order - exponent).abs() <= _ORDERS_OF_TWO)
 
 
 def prepare(rows: Tensor, frame: Frame, dtype: torch.dtype) -> Tensor:
@@ -149,9 +174,15 @@ def refuse_faults(name: str, kind: Kind, faults: Tensor) -> None:
     """Raise ValueError that names the first row without a score, if there is one."""
     not_finite, no_direction = faults.tolist()
     if min(not_finite, no_direction) < math.inf:
-        is_finite = no_direction < not_finite and kind != "raw"
-        problem = NO_DIRECTION[kind] if is_finite else "not finite"
-        raise ValueError(f"{name}, row {int(min(not_finite, no_direction))}: {problem}")
+        if no_direction < not_finite and kind != "raw":
+            raise ValueError(f"{name}, row {int(no_direction)}: {NO_DIRECTION[kind]}")
+        raise NotFiniteError(f"{name}, row {int(min(not_finite, no_direction))}: not finite")
+
+
+def refuse_not_finite_rows(name: str, rows: Tensor, start: int = 0) -> None:
+    """Raise NotFiniteError for the first row with a NaN or an infinity; start: their number."""
+    for row in rows.isfinite().all(dim=1).logical_not().nonzero()[:1].ravel().tolist():
+        raise NotFiniteError(f"{name}, row {start + row}: not finite")
 
 
 def product_dtype(features: Sequence[Tensor], num_rows: int | None = None) -> torch.dtype:
@@ -167,18 +198,17 @@ def product_dtype(features: Sequence[Tensor], num_rows: int | None = None) -> to
 def as_features(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     """Two feature spaces as floating-point tensors: (n, d1) and (n, d2), whole numbers as float64.
 
-    Raises ValueError if they are no matrices, differ in rows, or hold a NaN or an infinity.
+    Raises ValueError, naming x or y, if they are no dense matrices of real numbers, differ in rows
+    or device, or hold a NaN or an infinity.
     """
-    spaces = [_as_tensor(x), _as_tensor(y)]
-    for name, space in zip("xy", spaces, strict=True):
-        if space.ndim != 2 or space.is_complex():
-            raise ValueError(f"{name}: want real (n, d), not {space.dtype} {tuple(space.shape)}")
+    refuse_other_rows(x, y)
+    first, second = tensor_of(x, "x"), tensor_of(y, "y")
+    for name, space in (("x", first), ("y", second)):
         _refuse_not_finite(name, space)
-    if len(spaces[0]) != len(spaces[1]):
-        raise ValueError(
-            f"x has {len(spaces[0])} rows and y {len(spaces[1])}: want the same images"
-        )
-    first, second = (z if z.is_floating_point() else z.double() for z in spaces)
+    if len(first) != len(second):
+        raise ValueError(f"x has {len(first)} rows and y {len(second)}: want the same images")
+    if first.device != second.device:
+        raise ValueError(f"y: is on {second.device} and x on {first.device}: want one device")
     return first, second
 
 
@@ -188,11 +218,4 @@ def _refuse_not_finite(name: str, space: Tensor) -> None:
         if not finite.all():
             row = int(finite.all(dim=1).long().argmin())
             column = int(finite[row].long().argmin())
-            raise ValueError(f"{name}, row {start + row}, column {column}: not finite")
-
-
-def _as_tensor(values: Array) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach()
-    # torch warns of read-only memory (a memory-mapped file) and refuses negative strides.
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+            raise NotFiniteError(f"{name}, row {start + row}, column {column}: not finite")

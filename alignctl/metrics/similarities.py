@@ -14,16 +14,17 @@ from alignctl.config.metrics import (
     SvccaConfig,
 )
 from alignctl.metrics.bounds import AlignmentBounds, bounds_from
-from alignctl.metrics.cca import pwcca, svcca
+from alignctl.metrics.cca import pwcca, svcca_estimate
 from alignctl.metrics.cka import minibatch_estimate, rbf_estimate
 from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.gram import CentredKernel, factor, pair_rows
+from alignctl.metrics.gram import CentredKernel, pair_rows
 from alignctl.metrics.jackknife import Strata
 from alignctl.metrics.neighbours import knn_overlap
 from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.pairs import pair_rsa
 from alignctl.metrics.procrustes import procrustes
 from alignctl.metrics.products import resolution_of
+from alignctl.metrics.reduction import CentredRows
 from alignctl.metrics.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Kind
 
 
@@ -49,18 +50,10 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class FromProducts:
-    """A function of the centred products X'Y, X'X and Y'Y: (d1, d2), (d1, d1), (d2, d2)."""
+class FromCentred:
+    """A function of few centred rows that have the inner products of all: see `reduction`."""
 
-    value: Callable[[Tensor, Tensor, Tensor], float]
-    is_rotation_invariant: bool
-    """Whether n x n matrices suffice: other rows with the same inner products do as well."""
-    kind: Kind = "raw"
-
-    def from_kernels(self, x: CentredKernel, y: CentredKernel) -> float:
-        """The same from two kernel matrices; ValueError if a space is constant."""
-        a, b = factor(x), factor(y)
-        return self.value(a.T @ b, a.T @ a, b.T @ b)
+    value: Callable[[CentredRows, CentredRows], Estimate]
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class FromFeatures:
     """What it forms: pairs of images, batches, neighbours."""
 
 
-Similarity = Ratio | Bound | FromProducts | FromFeatures
+Similarity = Ratio | Bound | FromCentred | FromFeatures
 
 
 def _cka(config: CkaConfig) -> Similarity:
@@ -116,9 +109,7 @@ def _knn(config: KnnConfig) -> Similarity:
 
 
 def _svcca(config: SvccaConfig) -> Similarity:
-    return FromProducts(
-        lambda *products: svcca(*products, variance=config.variance), is_rotation_invariant=True
-    )
+    return FromCentred(lambda x, y: svcca_estimate(x, y, variance=config.variance))
 
 
 METRICS: dict[str, Callable[..., Similarity]] = {
@@ -126,10 +117,10 @@ METRICS: dict[str, Callable[..., Similarity]] = {
     "rsa": _rsa,
     "cka_lower_bound": lambda config: Bound(lambda bounds: bounds.cka_at_least),
     "rsa_lower_bound": lambda config: Bound(lambda bounds: bounds.rsa_at_least),
-    "procrustes": lambda config: FromProducts(procrustes, is_rotation_invariant=True),
+    "procrustes": lambda config: FromCentred(lambda x, y: Estimate(procrustes(x, y))),
     "knn": _knn,
     "svcca": _svcca,
-    "pwcca": lambda config: FromProducts(pwcca, is_rotation_invariant=False),
+    "pwcca": lambda config: FromCentred(lambda x, y: Estimate(pwcca(x, y))),
 }
 
 

@@ -2,25 +2,29 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
-from alignctl.metrics.closed_form import cancels
+from alignctl.metrics.closed_form import is_too_coarse
 from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.extent import fitted_origins, suits
 from alignctl.metrics.forms import PairForms
 from alignctl.metrics.jackknife import MIN_IMAGES, POWERS, Strata, jackknife_estimate, of_few
-from alignctl.metrics.moments import Moments
+from alignctl.metrics.moments import Moments, Origins
 from alignctl.metrics.pair_sums import PairRows, Spread, influence
 from alignctl.metrics.products import Pair, prepared_chunks
 from alignctl.metrics.rows import Kind, product_dtype
-from alignctl.metrics.similarities import Bound, FromProducts, Ratio
+from alignctl.metrics.similarities import Bound, Ratio
 from alignctl.metrics.sources import CHUNK, Features, Processes, chunks_of, share_of
 
 _ROWS_ON_CPU = 1024
 
-Streamed = Ratio | Bound | FromProducts
+Streamed = Ratio | Bound
 Key = tuple[Pair, Streamed]
+Outcome = Estimate | ValueError
+"""A score, or why there is none."""
 
 
 def streamed_estimates(
@@ -32,40 +36,76 @@ def streamed_estimates(
     device: torch.device,
     processes: Processes,
     strata: Strata | None,
-    wide: bool = False,
-) -> dict[Key, Estimate]:
+) -> dict[Key, Outcome]:
     """Every similarity of every pair, the same on every process.
 
     strata: classes of the images, for the standard errors; None for no errors, which saves a pass.
-    wide: multiply in float64 in any case; else where float32 has too few digits.
-
-    Raises ValueError that names the space, and the row, where a score does not exist.
+    Multiplied in float64 where float32 has too few digits. Where a score does not exist, a
+    ValueError that names the space, and the row, is in its place.
+    Raises NotFiniteError, naming space and row, for a NaN or an infinity among the features.
     """
     chunks = _Chunks(spaces, processes, device)
     kinds = tuple(dict.fromkeys(similarity.kind for similarity in similarities))
     first = [x.to(device) for x in chunks.first()]
-    origins = Moments.origins_of(first, kinds)
     ratios = [similarity for similarity in similarities if isinstance(similarity, Ratio)]
+    pass_over = _Pass(chunks, pairs, names, processes)
+    moments = _sound(
+        pass_over,
+        Moments.origins_of(first, kinds),
+        product_dtype(first, spaces[0].num_rows),
+        ratios,
+    )
+    found: dict[Key, Outcome] = {
+        (pair, one): _outcome(one, moments, pair) for pair in pairs for one in similarities
+    }
+    if strata is not None and ratios:
+        found |= _with_errors(moments, chunks, pairs, ratios, strata=strata, processes=processes)
+    return found
 
-    def measured(dtype: torch.dtype) -> Moments:
-        read = ([x.to(torch.promote_types(x.dtype, dtype)) for x in chunk] for chunk in chunks)
+
+def _sound(
+    pass_over: "_Pass", origins: Origins, dtype: torch.dtype, ratios: Sequence[Ratio]
+) -> Moments:
+    """Sums in frames that suit all rows, and in a dtype with digits enough."""
+    moments = pass_over.measured(origins, dtype)
+    if not suits(moments):
+        origins = pass_over.fitted(origins)
+        moments = pass_over.measured(origins, torch.float64)
+    elif any(
+        is_too_coarse(moments.part(ratio.kind), ratio.statistic, pass_over.pairs)
+        for ratio in ratios
+    ):
+        moments = pass_over.measured(origins, torch.float64)
+    for part in moments.parts.values():
+        part.refuse_not_finite()
+    return moments
+
+
+class _Pass:
+    """Reads the rows once, every process its share."""
+
+    def __init__(
+        self, chunks: "_Chunks", pairs: Sequence[Pair], names: Sequence[str], processes: Processes
+    ) -> None:
+        self._chunks, self.pairs, self._names, self._processes = chunks, pairs, names, processes
+
+    def measured(self, origins: Origins, dtype: torch.dtype) -> Moments:
+        """The sums over all rows, and the first rows at fault: the same on every process."""
         mine = Moments.measure_all(
-            read, pairs, origins, names, first_row=chunks.first_row, dtype=dtype
+            ([x.to(torch.promote_types(x.dtype, dtype)) for x in chunk] for chunk in self._chunks),
+            self.pairs,
+            origins,
+            self._names,
+            first_row=self._chunks.first_row,
+            dtype=dtype,
         )
-        return mine.with_tensors(processes.sum(mine.tensors()))
+        faults = self._processes.gather({kind: t.cpu() for kind, t in mine.faults().items()})
+        sums = self._processes.sum(mine.unchecked_tensors())
+        return mine.with_tensors(sums).with_faults(faults)
 
-    dtype = torch.float64 if wide else product_dtype(first, spaces[0].num_rows)
-    moments = measured(dtype)
-    if any(cancels(moments.part(ratio.kind), ratio.statistic) for ratio in ratios):
-        moments = measured(torch.float64)
-    found = {(pair, one): Estimate(_value(one, moments, pair))
-             for pair in pairs for one in similarities}  # fmt: skip
-    if strata is None or not ratios:
-        return found
-    if moments.count < MIN_IMAGES:
-        few = [(pair, ratio) for pair in pairs for ratio in ratios]
-        return found | {key: of_few(found[key].value, moments.count) for key in few}
-    return found | _with_errors(moments, chunks, pairs, ratios, strata=strata, processes=processes)
+    def fitted(self, origins: Origins) -> Origins:
+        """The origins in the scale of all rows."""
+        return fitted_origins(origins, self._chunks, self._processes)
 
 
 class _Chunks:
@@ -89,15 +129,15 @@ class _Chunks:
         return [space.rows(slice(0, CHUNK // 8)) for space in self._spaces]
 
 
-def _value(similarity: Streamed, moments: Moments, pair: Pair) -> float:
-    part = moments.part(similarity.kind)
+def _outcome(similarity: Streamed, moments: Moments, pair: Pair) -> Outcome:
     i, j = pair
-    if isinstance(similarity, Ratio):
-        return part.spread(similarity.statistic, i, j).score
-    if isinstance(similarity, Bound):
-        return similarity.value(moments.bounds(i, j))
-    part.pair_sums(i, j)  # names what has no score
-    return similarity.value(part.centred(i, j), part.centred(i, i), part.centred(j, j))
+    try:
+        if isinstance(similarity, Ratio):
+            part = moments.part(similarity.kind)
+            return Estimate(part.spread(similarity.statistic, i, j).score)
+        return Estimate(similarity.value(moments.bounds(i, j)))
+    except ValueError as error:
+        return error
 
 
 def _with_errors(
@@ -108,14 +148,13 @@ def _with_errors(
     *,
     strata: Strata,
     processes: Processes,
-) -> dict[Key, Estimate]:
-    keys: list[tuple[Pair, Ratio]] = [(pair, ratio) for pair in pairs for ratio in ratios]
-    spreads = {
-        (pair, ratio): moments.part(ratio.kind).spread(ratio.statistic, *pair)
-        for pair, ratio in keys
-    }
+) -> dict[Key, Outcome]:
+    """The scores with their errors, for those pairs and ratios that have a score."""
+    spreads = _spreads(moments, pairs, ratios)
+    if moments.count < MIN_IMAGES:
+        return {key: of_few(spread.score, moments.count) for key, spread in spreads.items()}
     forms = _forms(moments, pairs, ratios)
-    shape = (len(keys), strata.count, POWERS)
+    shape = (len(spreads), strata.count, POWERS)
     sums = moments.zeros(math.prod(shape)).reshape(shape)
     first_row = chunks.first_row
     for chunk in chunks:
@@ -127,9 +166,20 @@ def _with_errors(
         first_row += len(chunk[0])
     (sums,) = processes.sum([sums])
     return {
-        key: jackknife_estimate(spreads[key].score, part, kind=strata.kind)
-        for key, part in zip(keys, sums.cpu(), strict=True)
+        key: jackknife_estimate(spread.score, part, kind=strata.kind)
+        for (key, spread), part in zip(spreads.items(), sums.cpu(), strict=True)
     }
+
+
+def _spreads(
+    moments: Moments, pairs: Sequence[Pair], ratios: Sequence[Ratio]
+) -> dict[tuple[Pair, Ratio], Spread]:
+    found = {}
+    for pair in pairs:
+        for ratio in ratios:
+            with suppress(ValueError):  # `_outcome` has kept it
+                found[pair, ratio] = moments.part(ratio.kind).spread(ratio.statistic, *pair)
+    return found
 
 
 def _forms(

@@ -262,3 +262,118 @@ def test_rows_longer_than_the_largest_float32_have_cosines():
     assert bool(large.isfinite().all())
     assert float(large.double().norm(dim=1).max()) > torch.finfo(torch.float32).max
     assert rsa(large, y) == pytest.approx(rsa(x, y), abs=1e-6)
+
+
+RAW = {
+    "biased CKA": "cka",
+    "debiased CKA": "cka hsic=debiased",
+    "RSA, sqeuclidean": "rsa distance=sqeuclidean",
+}
+
+
+def zeros_first(x, y):
+    x[:1024] = 0
+    return 1e8 + 1e7 * x, y
+
+
+def zeros_first_and_others_tiny(x, y):
+    x[:1024] = 0
+    return 1e-8 * x, y
+
+
+def zeros_in_the_frame_of_all_rows(x, y):
+    x[::2] = 0
+    return 1e12 * x, y
+
+
+def equal_first_and_others_huge(x, y):
+    x[:1100] = 3
+    return x.where(x == 3, 1e15 * x), y
+
+
+def growing(x, y):
+    return x * torch.logspace(-9, 9, len(x))[:, None], y
+
+
+def shrinking(x, y):
+    return x * torch.logspace(9, -9, len(x))[:, None], y
+
+
+def one_outlier_of_both(x, y):
+    x[1500] = y[1500] = 1000.0
+    return x, 0.37 * y
+
+
+def one_outlier_in_the_frame(x, y):
+    x[0] = 1000.0
+    return x, 0.7 * x
+
+
+def one_outlier_of_a_space_turned(x, y):
+    x[1500] = 1000.0
+    turned = torch.linalg.qr(torch.randn(24, 24, generator=torch.Generator().manual_seed(2)))[0]
+    return x, x @ turned
+
+
+def heavy_tails(x, y):
+    lengths = torch.randn(len(x), generator=torch.Generator().manual_seed(3)).mul(1.5).exp()
+    return x * lengths[:, None], y * lengths[:, None]
+
+
+UNEVEN = [zeros_first, zeros_first_and_others_tiny, zeros_in_the_frame_of_all_rows,
+          equal_first_and_others_huge, growing, shrinking, one_outlier_of_both,
+          one_outlier_in_the_frame, one_outlier_of_a_space_turned, heavy_tails]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", UNEVEN)
+@pytest.mark.parametrize("name", RAW)
+def test_rows_of_very_different_size_have_the_scores_of_float64(make, name):
+    x, y = make(*make_spaces(3000))
+    expected = naive_score(name, x, y)
+    (streamed,) = compare(x, y, [RAW[name]])
+    assert streamed.form == "features"
+    for found in (streamed.value, SCORES[name](x, y)):
+        assert found == pytest.approx(expected, abs=2e-7)
+        assert found <= 1 + 1e-10  # few digits are left of a debiased score that one row makes
+    (exact,) = compare(x.double(), y.double(), [RAW[name]])
+    width = exact.ci_high - exact.ci_low
+    assert streamed.ci_high - streamed.ci_low == pytest.approx(width, rel=1e-3, abs=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", SCORES)
+def test_float32_products_never_raise_a_score_above_1(name, seed):
+    x, _ = make_spaces(2000, seed=seed)
+    turned = torch.linalg.qr(torch.randn(24, 24, generator=torch.Generator().manual_seed(seed)))[0]
+    y = x @ turned if name != "RSA, correlation" else 0.3 * x
+    assert 1 - 1e-5 < SCORES[name](x, y) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("size", [1e160, 1e-160, 1e300, 1e-300])
+@pytest.mark.parametrize("dims", [(8, 6), (90, 70)])
+@pytest.mark.parametrize(
+    "metric",
+    [*RAW.values(), "cka kernel=cosine", "rsa", "rsa distance=correlation", "cka_lower_bound",
+     "cka kernel=rbf", "procrustes", "svcca", "cka hsic=debiased batch_size=8"],
+)  # fmt: skip
+def test_size_of_float64_features_changes_no_score(metric, dims, size):
+    x, y = make_spaces(60, *dims, dtype=torch.float64)
+    (expected,), (found,) = compare(x, y, [metric]), compare(x * size, y / size, [metric])
+    assert found.value == pytest.approx(expected.value, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e-160])
+def test_later_rows_of_quite_another_size_are_noticed_in_float64(size):
+    x, y = make_spaces(3000, dtype=torch.float64)
+    x[:1024] = 0
+    for metric in RAW.values():
+        (expected,), (found,) = compare(x, y, [metric]), compare(x * size, y, [metric])
+        assert found.value == pytest.approx(expected.value, abs=1e-9)
+
+
+def test_moments_whose_squares_leave_float32_say_so():
+    x, y = make_spaces(3000)
+    origins = Moments.origins_of([x[:1000], y[:1000]])
+    moments = Moments.measure([1e15 * x, y], [(0, 1)], origins, ["cl", "nscl"])
+    with pytest.raises(ValueError, match=r"^cl: squares leave the range"):
+        moments.linear_cka(0, 1)

@@ -90,6 +90,11 @@ def make_spaces(num_rows=41, dims=(8, 6, 5), seed=0, dtype=torch.float64):
     ]
 
 
+def metrics_of(dims):
+    """All of METRICS that spaces of 41 images have."""
+    return [metric for metric in METRICS if metric != "pwcca" or sum(dims) < 40]
+
+
 def ask(spaces, processes, metrics=METRICS, pairs=PAIRS, **options):
     question = Question(parse_metrics(metrics), **options)
     names = ["cl", "nscl", "scl"][: len(spaces)]
@@ -111,8 +116,9 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("permutations", [0, 15])
 def test_two_processes_have_the_scores_of_one(dims, permutations):
     spaces = make_spaces(dims=dims)
-    expected = ask(spaces, Alone(), permutations=permutations)
-    for found in on_all(lambda member: ask(spaces, member, permutations=permutations)):
+    options = {"metrics": metrics_of(dims[:2]), "permutations": permutations}
+    expected = ask(spaces, Alone(), **options)
+    for found in on_all(lambda member: ask(spaces, member, **options)):
         assert_same(found, expected)
 
 
@@ -168,10 +174,23 @@ def test_space_without_a_score_is_named_on_every_process():
 def test_row_without_a_score_is_named_by_its_number_among_all():
     spaces = make_spaces()
     spaces[2][30] = 0
-    first, second = on_all(lambda member: ask(spaces, member, ["rsa"]))
-    assert isinstance(first, EndedEarlyError)
-    with pytest.raises(ValueError, match=r"^scl, row 30: all zeros"):
-        raise second
+    for error in on_all(lambda member: ask(spaces, member, ["rsa"])):
+        with pytest.raises(ValueError, match=r"^scl, row 30: all zeros"):
+            raise error
+
+
+@pytest.mark.parametrize("dims", [(8, 6, 5), (60, 50, 70)])
+def test_processes_agree_on_what_cannot_be_computed(dims):
+    spaces = make_spaces(dims=dims)
+    spaces[2][30] = 0
+    metrics = ["cka", "rsa", "rsa distance=euclidean", "cka_lower_bound", "pwcca", "knn k=90"]
+    options = {"each_by_itself": True, "permutations": 5}
+    expected = ask(spaces, Alone(), metrics, **options)
+    assert expected[2, 0][1].note == "scl, row 30: all zeros, so it has no cosine"
+    for found in on_all(lambda member: ask(spaces, member, metrics, **options)):
+        assert_same(found, expected)
+        notes = [[score.note for score in part] for part in found.values()]
+        assert notes == [[score.note for score in part] for part in expected.values()]
 
 
 def test_processes_agree_on_when_float64_is_needed(monkeypatch):

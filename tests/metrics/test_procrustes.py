@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 
 from alignctl.metrics.procrustes import procrustes
+from alignctl.metrics.reduction import reduced
+from alignctl.metrics.sources import InMemory
 
 
 def make_spaces(seed=0, num_rows=40, d1=5, d2=5):
@@ -16,8 +18,7 @@ def make_spaces(seed=0, num_rows=40, d1=5, d2=5):
 
 
 def distance_of(x, y):
-    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
-    return procrustes(x.T @ y, x.T @ x, y.T @ y)
+    return procrustes(*reduced(InMemory(x), InMemory(y)))
 
 
 def rotation(dim, seed):
@@ -64,6 +65,40 @@ def test_distance_is_0_for_the_same_space_and_2_for_uncorrelated_ones():
     directions = rotation(8, 0) - rotation(8, 0).mean(dim=0)
     left, _, _ = torch.linalg.svd(directions)
     assert distance_of(left[:, :3], left[:, 3:6]) == pytest.approx(2, abs=1e-12)
+
+
+@pytest.mark.parametrize(("num_rows", "dim"), [(20, 7), (9, 7), (8, 60)])
+def test_distance_never_leaves_its_range(num_rows, dim):
+    for seed in range(30):
+        x, _ = make_spaces(seed, num_rows, dim)
+        for y in (x, x @ rotation(dim, seed), -3 * x + 1, x.float()):
+            assert 0 <= distance_of(x, y) < 1e-12
+        x -= x.mean(dim=0)
+        others = torch.cat([x, 0 * x]), torch.cat([0 * x, x])
+        assert 2 - 1e-12 < distance_of(*others) <= 2
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-6, 1e-9])
+def test_small_distance_has_as_many_digits_as_a_large_one(noise):
+    (x, _), (z, _) = make_spaces(0), make_spaces(1)
+    a, b = (space - space.mean(dim=0) for space in (x, x + noise * z))
+    a, b = a / a.norm(), b / b.norm()
+    left, _, right = torch.linalg.svd(a.T @ b)
+    expected = float((a @ left @ right - b).square().sum())
+    assert distance_of(x, x + noise * z) == pytest.approx(expected, rel=1e-16 / noise + 1e-9)
+
+
+def test_wider_space_than_images_has_the_distance_of_its_definition():
+    x, y = make_spaces(num_rows=12, d1=50, d2=40)
+    a, b = (space - space.mean(dim=0) for space in (x, y))
+    shared = float(torch.linalg.svdvals(a.T @ b).sum() / a.norm() / b.norm())
+    assert distance_of(x, y) == pytest.approx(2 - 2 * shared, abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e160, 1e-160, 1e300, 1e-290])
+def test_size_of_the_features_does_not_matter(scale):
+    x, y = make_spaces()
+    assert distance_of(x * scale, y) == pytest.approx(distance_of(x, y), abs=1e-12)
 
 
 def test_constant_space_is_named():
