@@ -94,7 +94,7 @@ def eval_alignment(
     for title, columns, rows in command.tables_of(result, plan):
         print_table(title, columns, rows)
     print_table(*command.last_table(result, plan))
-    for line in command.notes_of(result):
+    for line in (*command.interval_lines(result), *command.notes_of(result, plan)):
         print_line(line)
     return print_line(f"{plan.run.alignment}: {result.evaluated} new evaluations")
 
@@ -139,7 +139,11 @@ def compare(
     if as_json:
         return print_result(result)
     print_table(*command.table_of(result))
-    for line in (*command.interval_notes(result.scores), *command.lines_of(result)):
+    for line in (
+        *command.interval_notes(result.scores),
+        *command.notes_of(result),
+        *command.lines_of(result),
+    ):
         print_line(line)
     return None
 

@@ -53,7 +53,8 @@ class AlignmentRow:
     objective: str
     metric: str
     """The metric's name with all its options."""
-    value: float
+    value: float | None
+    """None where it could not be computed: see `note`."""
     ci_low: float | None
     ci_high: float | None
     confidence: float | None
@@ -66,6 +67,8 @@ class AlignmentRow:
     """What was computed: products of `features`, a `gram` matrix, `pairs`, ..."""
     interval: str | None
     """Over which other images the interval is, or why there is none; see `Score.interval`."""
+    note: str | None
+    """Why there is no value, or what it has to be read with."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,8 @@ def _answered(table: pd.DataFrame, job: AlignmentJob) -> set[tuple[Any, ...]]:
     """The rows with the interval and at least the shuffles that are asked for."""
     question = job.question
     rows = table[table["permutations"] >= question.permutations]
+    if not question.each_by_itself:  # then what cannot be computed is an error
+        rows = rows[rows["value"].notna()]
     if question.confidence is not None:
         # What has no interval has none with another confidence either. A table of an older version
         # does not say over what its intervals are.
@@ -287,7 +292,8 @@ def select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
 
 def _merge(table: pd.DataFrame, rows: Iterable[AlignmentRow]) -> pd.DataFrame:
     new = pd.DataFrame([asdict(row) for row in rows]).astype(
-        dict.fromkeys(("ci_low", "ci_high", "confidence", "p_value"), "float64")
+        dict.fromkeys(("value", "ci_low", "ci_high", "confidence", "p_value"), "float64")
+        | {"note": "object"}
     )
     if table.empty:
         return _sorted(new)

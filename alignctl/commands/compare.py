@@ -58,7 +58,8 @@ class CompareResult:
     confidence: float
     permutations: int
     scores: list[dict[str, Any]]
-    """The fields of a Score, in the metrics' order."""
+    """The fields of a Score, in the metrics' order. Of the usual metrics one that could not be
+    computed has no value, and a note that says why."""
     features_a: list[str] | None = None
     """The columns of a table that were taken as features; None of a file without columns."""
     features_b: list[str] | None = None
@@ -119,7 +120,9 @@ def run(plan: ComparePlan) -> CompareResult:
     import torch
 
     device = plan_processes(1, limit=1, limit_name="process", device=plan.device).device
-    question = Question(plan.metrics, plan.confidence, plan.permutations)
+    question = Question(
+        plan.metrics, plan.confidence, plan.permutations, each_by_itself=not plan.chosen
+    )
     try:
         found = scores(
             [CheckedFeatures(a, a.name), CheckedFeatures(b, b.name, order.second)],
@@ -129,8 +132,7 @@ def run(plan: ComparePlan) -> CompareResult:
             device=torch.device(device),
         )
     except ValueError as error:
-        hint = "" if plan.chosen else "; choose among the metrics with --metric"
-        raise AlignctlError(f"{error}{hint}") from error
+        raise AlignctlError(str(error)) from error
     return CompareResult(
         a=a.name,
         b=b.name,
@@ -264,3 +266,8 @@ def table_of(result: CompareResult) -> tuple[str, list[str], list[list[Any]]]:
     keys = ["value", "ci_low", "ci_high", *(["p_value"] if p_column else []), "num_images", "form"]
     lines = [[score["metric"], *map(score.get, keys)] for score in result.scores]
     return f"Similarity, with {100 * result.confidence:g} % intervals", columns, lines
+
+
+def notes_of(result: CompareResult) -> list[str]:
+    """Lines to print below the table: why metrics have no value, or what they are read with."""
+    return [f"{score['metric']}: {score['note']}" for score in result.scores if score["note"]]

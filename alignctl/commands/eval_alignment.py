@@ -40,7 +40,7 @@ from alignctl.runs.lock import run_lock
 SPLITS = ("train", "test")
 _COLUMNS_AT_MOST = 12
 _SHOWN = ("epoch", "split", "reference", "objective", "metric", "value", "ci_low", "ci_high",
-          "p_value", "num_images", "form", "interval")  # fmt: skip
+          "p_value", "num_images", "form", "interval", "note")  # fmt: skip
 INTERVALS = ("stratified", "simple")
 
 
@@ -132,7 +132,8 @@ class EvalResult:
     evaluated: int
     """How many (epoch, split) were new."""
     rows: list[dict[Hashable, Any]]
-    """By split and epoch; None where a metric has no interval or no p-value was asked for."""
+    """By split and epoch; None where a metric has no interval, no p-value was asked for, or the
+    metric could not be computed, which its note explains."""
 
 
 def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
@@ -268,7 +269,12 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         pairs=plan.pairs,
         splits=plan.splits,  # type: ignore[arg-type]
         representation=options.representation,
-        question=Question(plan.metrics, options.confidence, options.permutations),
+        question=Question(
+            plan.metrics,
+            options.confidence,
+            options.permutations,
+            each_by_itself=not options.metrics,
+        ),
         epochs=plan.epochs,
         keep_features=options.keep_features,
         dataset=plan.study.dataset,
@@ -345,7 +351,7 @@ def _by_epoch(
     return ["epoch", *headings], [[epoch, *map(lines[epoch].get, keys)] for epoch in sorted(lines)]
 
 
-def notes_of(result: EvalResult) -> list[str]:
+def interval_lines(result: EvalResult) -> list[str]:
     """What to print of the intervals of the last epoch shown."""
     last = max(row["epoch"] for row in result.rows)
     return interval_notes([row for row in result.rows if row["epoch"] == last])
@@ -370,3 +376,17 @@ def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list
         for row in rows
     ]
     return f"After epoch {last}, with {100 * result.confidence:g} % intervals", columns, lines
+
+
+def notes_of(result: EvalResult, plan: EvalPlan) -> list[str]:
+    """Lines to print below the tables: why rows have no value, or what they are read with."""
+    epochs: dict[tuple[str, ...], list[str]] = {}
+    for row in result.rows:
+        if row["note"]:
+            label = plan.label(row["reference"], row["objective"])
+            key = (row["split"], label, short_name(row["metric"]), row["note"])
+            epochs.setdefault(key, []).append(str(row["epoch"]))
+    return [
+        f"{split}, {label}, {metric}, epoch {', '.join(listed)}: {note}"
+        for (split, label, metric, note), listed in epochs.items()
+    ]

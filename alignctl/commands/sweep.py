@@ -248,7 +248,7 @@ def _collect(
     write_csv(plan.sweep.csv, whole)
     last = whole[whole["epoch"] == plan.studies[0].training.epochs]
     last = select(last, reference=plan.reference, representation=REPRESENTATION)
-    last = last[last["metric"].isin(USUAL_OF_RUNS)]
+    last = last[last["metric"].isin(USUAL_OF_RUNS)].dropna(subset="value")
     columns = [plan.parameter, "split", "objective", "metric", "value"]
     rows = [{str(key): value for key, value in row.items()}
             for row in last[columns].to_dict("records")]  # fmt: skip

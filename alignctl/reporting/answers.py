@@ -39,7 +39,7 @@ class Ranking:
 def ranking(rows: pd.DataFrame, study: StudyConfig, metric: str) -> Ranking | None:
     """The supervised objectives in rows of one epoch and split; None where there is none."""
     chosen = rows[(rows["metric"] == metric) & rows["objective"].isin(_supervised(study))]
-    ordered = chosen.sort_values("value", ascending=False)
+    ordered = chosen.dropna(subset="value").sort_values("value", ascending=False)
     pairs = zip(ordered["objective"], ordered["value"], strict=True)
     scores = tuple((str(name), float(value)) for name, value in pairs)
     return Ranking(metric, scores) if scores else None
@@ -78,7 +78,7 @@ def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
 def _last_epoch(rows: pd.DataFrame, study: StudyConfig) -> int:
     """The last at which a supervised objective has CKA or RSA; the last of all where none has."""
     is_main = rows["metric"].map(lambda metric: bool(main_metrics([metric])))
-    ranked = rows[is_main & rows["objective"].isin(_supervised(study))]
+    ranked = rows[is_main & rows["objective"].isin(_supervised(study)) & rows["value"].notna()]
     return int((rows if ranked.empty else ranked)["epoch"].max())
 
 

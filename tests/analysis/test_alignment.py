@@ -1,5 +1,6 @@
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from alignctl.analysis import alignment
-from alignctl.analysis.alignment import AlignmentJob, AlignmentRow, evaluate, read_table
+from alignctl.analysis.alignment import AlignmentJob, AlignmentRow, csv_files, evaluate, read_table
 from alignctl.augmentations import normalise
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, parse_metrics
 from alignctl.datasets import load_images
@@ -18,6 +19,7 @@ from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics import compare
 from alignctl.metrics.comparison import Question, scores
 from alignctl.metrics.sources import Alone, InMemory
+from alignctl.reporting.answers import answer
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import load_weights, save_weights
 from alignctl.runs.directory import checkpoint_file
@@ -445,6 +447,30 @@ def check_refused(run, context, metric):
 def test_constant_features_are_an_error_that_names_epoch_split_and_model(run, one_process, metric):
     spoil(run, 0.0)
     check_refused(run, one_process, metric)
+
+
+def test_what_cannot_be_computed_by_itself_is_a_row_with_its_reason(run, one_process):
+    spoil(run, 0.0)
+    usual = job(run, splits=("test",))
+    usual = replace(usual, question=replace(usual.question, each_by_itself=True))
+    assert evaluate(one_process, usual) == 3
+    table = read_table(run)
+    missing = table[table["value"].isna()]
+    assert set(zip(missing["epoch"], missing["objective"], strict=True)) == {(1, "ce")}
+    assert dict(zip(missing["metric"], missing["note"], strict=True)) == {
+        ORIGINAL_CKA: "ce: every row is the same",
+        ORIGINAL_RSA: "ce, row 0: all zeros, so it has no cosine",
+    }
+    assert table.loc[table["value"].notna(), "note"].isna().all()
+    csv = pd.read_csv(csv_files(run, usual)[0])
+    assert csv.loc[csv["Epoch"] == 1, ["CE_CKA", "CE_RSA"]].isna().all(axis=None)
+    assert csv.loc[csv["Epoch"] == 1, ["NSCL_CKA", "SCL_RSA"]].notna().all(axis=None)
+    assert evaluate(one_process, usual) == 0, "a row without a value is an answer"
+    last = answer(table[table["epoch"] < 2], run.config)
+    assert "No score at this epoch: CE" in last
+    assert "nan" not in last
+    with pytest.raises(AlignctlError, match=r"^epoch 1, test, h: ce: every row is the same"):
+        evaluate(one_process, job(run, splits=("test",), metrics=("cka",)))
 
 
 @pytest.mark.parametrize(

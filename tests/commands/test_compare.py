@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -263,3 +266,66 @@ def test_too_few_images_are_refused(refused, spaces, num_images, metric, message
     line = refused("few.npy", "few.npy", "--metric", metric, code=1)
     assert line.startswith("error: ")
     assert message in line
+
+
+# --- what cannot be computed, and what does not fit
+
+
+def test_usual_metric_that_cannot_be_computed_is_a_line_with_its_reason(call, saved, spaces):
+    spaces[1][3] = 0
+    np.savez("y.npz", features=spaces[1])
+    shown = call("compare", *saved)
+    assert shown.code == 0
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert ["cka_lower_bound", "-", "-", "-", "40", "features"] in rows
+    name = "rsa distance=cosine correlation=pearson"
+    reason = "y.npz:features, row 3: all zeros, so it has no cosine"
+    assert f"{name}: {reason}" in shown.stdout.splitlines()
+    scores = document(call("compare", *saved, "--json").stdout)["scores"]
+    by_name = {score["metric"]: score for score in scores}
+    assert len(scores) == len(USUAL_METRICS)
+    assert (by_name[name]["value"], by_name[name]["note"]) == (None, reason)
+    assert by_name["cka kernel=linear hsic=biased"]["value"] > 0
+    ended = call("compare", *saved, "--metric", "cka", "--metric", "rsa")
+    assert (ended.code, ended.stdout, ended.stderr) == (1, "", f"error: {reason}\n")
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+from alignctl.cli import app
+app()
+"""
+
+
+def limited(gibibytes, *words):
+    """The command with so much address space, which a limit in this process would take from all."""
+    line = [sys.executable, "-c", LIMITED, str(int(gibibytes * 2**30)), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS ignores the limit")
+def test_features_that_do_not_fit_the_memory_end_in_one_line(call):
+    # A file with holes: nothing of it is on the disk.
+    maps = [np.lib.format.open_memmap(name, "w+", np.float32, (2_000, 2_000_000))
+            for name in ("a.npy", "b.npy")]  # fmt: skip
+    del maps
+    ended = limited(8, "compare", "a.npy", "b.npy", "--metric", "cka", "--device", "cpu")
+    assert (ended.returncode, ended.stdout) == (1, ""), ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert "memory" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS ignores the limit")
+def test_wide_features_take_memory_in_proportion_to_themselves(call):
+    stream = np.random.default_rng(0)
+    x = stream.normal(size=(150, 25_088)).astype(np.float32)
+    np.save("a.npy", x)
+    np.save("b.npy", x[:, :12_544] + stream.normal(size=(150, 12_544)).astype(np.float32))
+    # 15 MB of features; a product of them, (25088, 25088) in float64, is 5 GB.
+    ended = limited(4, "compare", "a.npy", "b.npy", "--permutations", "3", "--json")
+    assert ended.returncode == 0, ended.stderr
+    scores = document(ended.stdout)["scores"]
+    missing = [score["metric"] for score in scores if score["value"] is None]
+    assert missing == ["pwcca"]
