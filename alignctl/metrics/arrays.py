@@ -23,7 +23,7 @@ def tensor_of(values: Any, name: str) -> Tensor:
     return tensor if tensor.is_floating_point() else tensor.double()
 
 
-def refuse_unusable(values: Any, name: str) -> None:
+def refuse_unusable(values: Any, name: str, wanted: str = "real") -> None:
     """Raise ValueError unless it is a dense tensor of real numbers, (n, d), in memory."""
     if not isinstance(values, Tensor):
         raise ValueError(f"{name}: want a tensor, not {type(values).__name__}")
@@ -34,7 +34,7 @@ def refuse_unusable(values: Any, name: str) -> None:
     if values.is_meta:
         raise ValueError(f"{name}: a meta tensor has no values")
     if values.ndim != 2 or values.is_complex():
-        raise ValueError(f"{name}: want real (n, d), not {values.dtype} {tuple(values.shape)}")
+        raise ValueError(f"{name}: want {wanted} (n, d), not {values.dtype} {tuple(values.shape)}")
     if values.is_floating_point() and values.dtype not in _FLOATS:
         raise ValueError(f"{name}: want float16 to float64, not {values.dtype}: use .float()")
 

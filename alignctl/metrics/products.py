@@ -288,7 +288,7 @@ def check_features(features: Sequence[Tensor], frames: Sequence[Frame]) -> None:
     if not features or len(features) != len(frames):
         raise ValueError(f"{len(features)} feature spaces and {len(frames)} origins")
     for i, (x, frame) in enumerate(zip(features, frames, strict=True)):
-        refuse_unusable(x, f"features[{i}]")
+        refuse_unusable(x, f"features[{i}]", "floating-point")
         if not x.is_floating_point():
             raise ValueError(
                 f"features[{i}]: want floating-point (n, d), not {x.dtype} {tuple(x.shape)}"

@@ -100,6 +100,7 @@ def test_moments_refuse_what_is_no_matrix_of_numbers(kind):
     with pytest.raises(ValueError, match=rf"^features\[1\]: {message}"):
         Moments.origins_of([good, values])
     origins = Moments.origins_of([good, good])
+    message = message.replace("real", "floating-point")
     with pytest.raises(ValueError, match=rf"^features\[1\]: {message}"):
         Moments.measure([good, values], [(0, 1)], origins)
     with pytest.raises(ValueError, match=r"^features\[0\]: want a tensor, not ndarray"):
