@@ -264,7 +264,7 @@ def test_json_is_one_document_with_the_rows_that_were_asked_for(call, run):
     for row in result["rows"]:
         assert list(row) == ["epoch", "split", "reference", "objective", "metric", "value",
                              "ci_low", "ci_high", "p_value", "num_images", "form",
-                             "interval"]  # fmt: skip
+                             "interval", "note"]  # fmt: skip
         if row["metric"] == "procrustes":
             assert (row["ci_low"], row["ci_high"], row["p_value"]) == (None, None, None)
             assert row["interval"] is None
