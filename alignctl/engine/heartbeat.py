@@ -1,9 +1,15 @@
-"""Signs of life: a worker touches a file while it works, the parent misses a change of it."""
+"""Signs of life: a worker touches a file while it works, the parent misses a change of it.
+
+While a worker waits for others there is another file in its place, so that files which somebody
+else removed, as a cleaner of temporary files does, are not taken for a wait.
+"""
 
 import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from alignctl.engine.scratch import write_in_scratch
 
 _BEAT_EVERY_S = 0.2
 _LONGEST_LOOK_S = 1.0
@@ -13,7 +19,7 @@ class Heartbeat:
     """One worker's file, there from the first beat on and away while it waits for others."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        self._path = _file(folder, rank)
+        self._path, self._waits = _files(folder, rank)
         self._last: float | None = None
         self._paused = False
 
@@ -24,7 +30,8 @@ class Heartbeat:
             return
         self._last = now
         with contextlib.suppress(OSError):  # a full disk is no reason to end the work
-            self._path.touch()
+            write_in_scratch(self._path, Path.touch)
+            self._waits.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -44,6 +51,7 @@ class Heartbeat:
         """Nothing is missed from now on, until the next beat."""
         self._last = None
         with contextlib.suppress(OSError):
+            write_in_scratch(self._waits, Path.touch)
             self._path.unlink(missing_ok=True)
 
 
@@ -51,7 +59,7 @@ class HeartbeatMonitor:
     """The parent's view of all workers' heartbeats."""
 
     def __init__(self, folder: Path, num_workers: int, *, timeout_s: float) -> None:
-        self._files = [_file(folder, rank) for rank in range(num_workers)]
+        self._files = [_files(folder, rank) for rank in range(num_workers)]
         self._timeout_s = timeout_s
         self._seen: list[int | None] = [None] * num_workers
         self._silent_s = [0.0] * num_workers
@@ -65,8 +73,8 @@ class HeartbeatMonitor:
         """
         now = time.monotonic()
         elapsed, self._looked = min(now - self._looked, _LONGEST_LOOK_S), now
-        for rank, file in enumerate(self._files):
-            beat = _last_beat(file)
+        for rank, (file, waits) in enumerate(self._files):
+            beat = None if waits.exists() else _last_beat(file) or self._seen[rank]
             if beat is None or beat != self._seen[rank]:
                 self._silent_s[rank] = 0.0
             else:
@@ -76,8 +84,9 @@ class HeartbeatMonitor:
         return self._silent_s.index(longest) if longest > self._timeout_s else None
 
 
-def _file(folder: Path, rank: int) -> Path:
-    return folder / f"alive_{rank}"
+def _files(folder: Path, rank: int) -> tuple[Path, Path]:
+    """Touched by a worker that works; there while it waits."""
+    return folder / f"alive_{rank}", folder / f"waits_{rank}"
 
 
 def _last_beat(file: Path) -> int | None:

@@ -4,7 +4,8 @@ Nothing is sent, and nobody waits, until the parent asks by a file. Then each wo
 first step that it has not begun, and begins no other before all have published: all stop before
 the highest of these. So a worker that is ahead never has to go back, and a worker that waits
 within a step for its peers gets them, for they all take that step. A thread publishes, for the
-main thread may be just there. The last word of a worker that has no more steps stays true.
+main thread may be just there. The last word of a worker that has no more steps stays true. What was
+published is published again where somebody removed it.
 """
 
 import contextlib
@@ -12,15 +13,18 @@ import threading
 import time
 from pathlib import Path
 
+from alignctl.engine.scratch import write_in_scratch
+
 _POLL_S = 0.1
 _AGREEMENT_POLL_S = 0.02
+_POLLS_AFTER_AGREEMENT = 600
 _NO_STEP = -1
 
 
 def request_stop(folder: Path) -> None:
     """Ask all workers whose `Stopping` watches this folder to stop."""
     with contextlib.suppress(OSError):  # a disk may be full: whoever asks asks again
-        _marker(folder).touch()
+        write_in_scratch(_marker(folder), Path.touch)
 
 
 def is_stop_requested(folder: Path) -> bool:
@@ -45,7 +49,7 @@ class Stopping:
         self._changed = threading.Condition()
         self._not_begun: int | None = None
         self._is_requested = is_stop_requested(folder)
-        self._has_published = False
+        self._published: int | None = None
         self._agreed: int | None = None
         threading.Thread(target=self._watch, name="stopping", daemon=True).start()
 
@@ -82,20 +86,35 @@ class Stopping:
                 self._publish(self._not_begun)
         while (agreed := self._highest()) is None:
             time.sleep(_AGREEMENT_POLL_S)
+            self._publish_again()
         with self._changed:
             self._agreed = agreed
             self._changed.notify_all()
+        for _ in range(_POLLS_AFTER_AGREEMENT):  # others may not have read it yet
+            time.sleep(_POLL_S)
+            self._publish_again()
 
     def _publish(self, step: int) -> None:
-        """Write the number once; called with the lock held, so that no step begins meanwhile."""
-        beside = self._file.with_suffix(".partial")
-        while not self._has_published:
-            try:
-                beside.write_text(str(step), encoding="ascii")
-                beside.replace(self._file)
-                self._has_published = True
-            except OSError:  # a full disk: the others wait, until there is room or all are killed
+        """Write the first number; called with the lock held, so that no step begins meanwhile."""
+        if self._published is None:
+            self._published = step
+            while not self._write(step):  # a full disk: the others wait until there is room
                 time.sleep(_POLL_S)
+
+    def _publish_again(self) -> None:
+        with self._changed:
+            if self._published is not None and not self._file.exists():
+                self._write(self._published)
+
+    def _write(self, step: int) -> bool:
+        """Whether the number could be written."""
+        beside = self._file.with_suffix(".partial")
+        try:
+            write_in_scratch(beside, lambda path: path.write_text(str(step), encoding="ascii"))
+            beside.replace(self._file)
+        except OSError:
+            return False
+        return True
 
     def _highest(self) -> int | None:
         try:

@@ -1,5 +1,6 @@
 """The first function of every worker: its signals, its end with its parent, its last words."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -20,6 +21,7 @@ from alignctl.engine.collectives import COLLECTIVE_TIMEOUT
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.heartbeat import Heartbeat
 from alignctl.engine.placement import ProcessPlan
+from alignctl.engine.scratch import write_in_scratch
 from alignctl.engine.stopping import Stopping, is_stop_requested
 from alignctl.errors import AlignctlError, out_of_memory
 
@@ -172,5 +174,7 @@ def _record(path: Path, error: BaseException) -> None:
         "traceback": trace,
     }
     beside = path.with_suffix(".partial")  # the parent may end us while we write
-    beside.write_text(json.dumps(values), encoding="utf-8")
-    beside.replace(path)
+    text = json.dumps(values)
+    with contextlib.suppress(OSError):  # the error itself is raised again, into stderr.log
+        write_in_scratch(beside, lambda file: file.write_text(text, encoding="utf-8"))
+        beside.replace(path)

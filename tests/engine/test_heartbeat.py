@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -99,7 +100,8 @@ def test_beats_in_quick_succession_touch_the_file_once(tmp_path, clock):
 
 
 def test_a_worker_works_on_where_its_heartbeat_cannot_be_written(tmp_path):
-    beats = Heartbeat(tmp_path / "no folder", 0)
+    (tmp_path / "file").touch()
+    beats = Heartbeat(tmp_path / "file", 0)
     beats.beat()
     with beats.paused():
         beats.beat()
@@ -148,3 +150,23 @@ def test_a_job_that_was_stopped_and_continued_as_a_whole_does_not_hang(tmp_path)
         session.send(signal.SIGCONT)
         assert session.end() == (0, "")
     assert json.loads((tmp_path / "results.json").read_text()) == [0, 1]
+
+
+def test_a_worker_whose_file_somebody_else_removed_still_hangs(tmp_path, clock):
+    monitor = HeartbeatMonitor(tmp_path / "scratch", 1, timeout_s=3)
+    Heartbeat(tmp_path / "scratch", 0).beat()
+    assert watch(monitor, clock, 1) == [None, None]
+    shutil.rmtree(tmp_path / "scratch")
+    assert watch(monitor, clock, 4)[-1] == 0
+
+
+def test_a_worker_that_waits_does_not_hang_where_its_files_are_removed(tmp_path, clock):
+    monitor = HeartbeatMonitor(tmp_path / "scratch", 1, timeout_s=3)
+    waiting = Heartbeat(tmp_path / "scratch", 0)
+    waiting.beat()
+    assert watch(monitor, clock, 1) == [None, None]
+    with waiting.paused():
+        assert watch(monitor, clock, 1) == [None, None]
+        shutil.rmtree(tmp_path / "scratch")
+        assert watch(monitor, clock, 10) == [None] * 20
+    assert watch(monitor, clock, 10)[-1] == 0, "and is missed again once it works"

@@ -6,6 +6,7 @@ As a script, `engine_workers.py FOLDER WORKER [stoppable]`, it launches two, as 
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -144,6 +145,42 @@ def never_stop(context: WorkerContext, folder: Path) -> None:
         time.sleep(0.02)
     context.report("asked")
     time.sleep(600)
+
+
+def finish_without_scratch(context: WorkerContext, folder: Path) -> int:
+    """Steps, in whose midst the scratch folder is cleaned away, to their end."""
+    for step in range(10):
+        assert not context.stops_before(step)
+        if step == 5:
+            lose_scratch(context)
+    return context.rank
+
+
+def step_without_scratch(context: WorkerContext, folder: Path) -> int:
+    """As `step_freely`, after the scratch folder has been cleaned away."""
+    context.stops_before(0)
+    lose_scratch(context)
+    return step_freely(context, folder)
+
+
+def refuse_without_scratch(context: WorkerContext, folder: Path) -> None:
+    lose_scratch(context)
+    refuse(context, folder)
+
+
+def hang_without_scratch(context: WorkerContext, folder: Path) -> None:
+    note_pid(context, folder)
+    context.beat()
+    time.sleep(0.5)  # so that it is missed
+    lose_scratch(context)
+    time.sleep(600)
+
+
+def lose_scratch(context: WorkerContext) -> None:
+    context.wait()
+    if context.is_first:
+        shutil.rmtree(context.stopping._folder)
+    context.wait()
 
 
 def wait_and_tell(context: WorkerContext, folder: Path) -> None:

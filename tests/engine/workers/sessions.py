@@ -1,5 +1,6 @@
 """Processes of the tests of the engine: who lives, and a launch in a session of its own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -100,6 +101,14 @@ class Session:
         """To every process, as a terminal and a scheduler do."""
         for number in numbers:
             os.killpg(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask the launching process alone."""
+        self._process.terminate()
+
+    def results(self) -> list:
+        """What the workers returned."""
+        return json.loads((self.folder / "results.json").read_text())
 
     def end(self) -> tuple[int, str]:
         """(exit code, what was written to stderr); all processes of it are gone."""
