@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import available_cores, num_devices, plan_processes
 from alignctl.engine.selftest import SelfTest, all_reduce_between_two
 from alignctl.runs.directory import RUNS
@@ -82,6 +83,7 @@ class DoctorResult:
 
 def run() -> DoctorResult:
     """Look at everything, and let two processes work together; leaves nothing behind."""
+    refuse_other_launchers()
     devices = _devices()
     all_reduce = _all_reduce(num_gpus=len(devices.gpus))
     disk = _disk()

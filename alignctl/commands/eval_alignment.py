@@ -31,6 +31,7 @@ from alignctl.config.metrics import (
 )
 from alignctl.config.validation import unknown
 from alignctl.console import CountView
+from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import DeviceType, available_cores, parse_device, parse_nproc
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
@@ -263,6 +264,7 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     from alignctl.engine.placement import plan_processes
     from alignctl.metrics.comparison import Question
 
+    refuse_other_launchers()
     options = plan.options
     job = AlignmentJob(
         run=plan.run.path.absolute(),

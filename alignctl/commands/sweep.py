@@ -19,6 +19,7 @@ from alignctl.config.load import (
 )
 from alignctl.config.metrics import USUAL_OF_RUNS, heading
 from alignctl.console import print_line, print_notice, print_warning
+from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs import Manifest, RunDirectory
@@ -147,6 +148,7 @@ def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
 
 def run(plan: SweepPlan, *, json_output: bool = False, timeout_s: float = 1800.0) -> SweepResult:
     """Train and evaluate what is not finished yet; failing values do not stop the others."""
+    refuse_other_launchers()
     with run_lock(plan.sweep.path, "sweep"):
         return _run(plan, json_output=json_output, timeout_s=timeout_s)
 

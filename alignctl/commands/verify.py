@@ -9,6 +9,7 @@ from typing import Any
 from alignctl.config import StudyConfig
 from alignctl.config.load import moved
 from alignctl.console import CountView
+from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.errors import ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.comparison import Check, Comparison, RunRecord, compare_runs
@@ -85,6 +86,7 @@ def plan(words: Sequence[str], *, epoch: int | None) -> VerifyPlan:
 
 def run(plan: VerifyPlan, *, json_output: bool = False) -> VerifyResult:
     """Verify each run, then compare the others with the first; writes nothing."""
+    refuse_other_launchers()
     names = [str(run.path) for run in plan.runs]
     records = [] if len(plan.runs) == 1 else [_record(run) for run in plan.runs]
     found = _checks(plan, json_output=json_output)

@@ -7,6 +7,7 @@ from typing import Any
 from alignctl.commands.absences import absences
 from alignctl.commands.adoption import Subject, adopt, copy_tables, of_run, select
 from alignctl.console import CountView, print_notice
+from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.runs import RunDirectory
 from alignctl.runs.lock import run_lock
 
@@ -62,6 +63,7 @@ def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
 
+    refuse_other_launchers()
     adopt(plan.subject, "weight-gap")
     job = WeightGapJob(plan.run.path.absolute(), plan.reference, plan.objectives)
     with run_lock(plan.run.path, "weight-gap"), CountView(json_output=json_output) as view:

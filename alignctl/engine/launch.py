@@ -17,14 +17,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from alignctl import errors
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.events import EventFollower, Listener
 from alignctl.engine.heartbeat import HeartbeatMonitor
+from alignctl.engine.loopback import ADDRESS, check_address, check_semaphores, worker_environment
 from alignctl.engine.placement import ProcessPlan
 from alignctl.engine.signals import SignalsHeard
 from alignctl.engine.stopping import request_stop
@@ -71,7 +74,7 @@ def launch(
         scratch = Path(folder)
         job = Job(worker, payload, plan, events_file.absolute(), scratch, os.getpid(), stoppable)
         with (
-            _threads_in_environment(plan.threads_per_process),
+            _environment_of_workers(plan),
             EventFollower(events_file, listener),
             _Agent(job) as agent,
         ):
@@ -141,6 +144,9 @@ class _Agent(Generic[P, R]):
         """What the workers returned, in the order of ranks; what made them fail is raised."""
         if isinstance(self._error, ChildFailedError):
             raise _cause(self._job.scratch, self._error) from self._error
+        if isinstance(self._error, (OSError, RendezvousError, dist.DistError)):
+            reason = str(self._error).strip().partition("\n")[0]
+            raise LaunchError(f"processes cannot be started: {reason}") from self._error
         if self._error is not None:
             raise self._error
         return [self._results[rank] for rank in range(self._job.plan.num_processes)]
@@ -148,6 +154,8 @@ class _Agent(Generic[P, R]):
     def _run(self) -> None:
         try:
             _hold_signals(stoppable=self._job.stoppable)
+            check_address()
+            check_semaphores()
             config = _launch_config(self._job.plan, self._job.scratch)
             self._results = elastic_launch(config, enter)(self._job)
         except BaseException as error:
@@ -188,8 +196,8 @@ def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
         nproc_per_node=plan.num_processes,
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
+        rdzv_endpoint=f"{ADDRESS}:0",
+        local_addr=ADDRESS,
         max_restarts=0,
         monitor_interval=0.05,
         start_method="spawn",
@@ -224,10 +232,12 @@ def _last_output(scratch: Path, rank: int) -> str:
 
 
 @contextlib.contextmanager
-def _threads_in_environment(threads: int) -> Iterator[None]:
+def _environment_of_workers(plan: ProcessPlan) -> Iterator[None]:
     """Workers read these before their first line of ours runs."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(plan.threads_per_process))
+    changes = {**threads, **worker_environment()}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:

@@ -252,3 +252,22 @@ def test_a_sweep_takes_a_place_of_its_own(check_refused, dry_or_not, make_run, k
         make_run(Path("there"))
     words = [*SWEEP, "--run-dir", "there", *dry_or_not]
     check_refused(words, "there: exists and holds no sweep; choose another --run-dir")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pretrain",
+        "pretrain --resume --run-dir runs/tiny",
+        "eval-alignment",
+        "weight-gap",
+        "verify",
+        "doctor",
+        "sweep temperature",
+    ],
+)
+def test_a_process_of_torchrun_starts_nothing(check_refused, finished_run, monkeypatch, words):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    told = "started as one of 2 processes by torchrun"
+    check_refused(words.split(), told, f"run `alignctl {words}` without torchrun")
