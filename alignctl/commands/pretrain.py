@@ -12,6 +12,7 @@ from alignctl.config.base import expanded
 from alignctl.config.load import first_difference, load_study, moved
 from alignctl.config.placement import grid, usable_processes
 from alignctl.console import TrainingView, print_notice
+from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs import Manifest, RunDirectory, Status
@@ -154,8 +155,10 @@ def run(
     """Train what the plan says, or go on where an earlier start left off.
 
     timeout_s: without progress for so long, a worker counts as hung.
-    Raises PreemptedError where a signal asked to stop, once all is saved.
+    Raises TrainingError where numbers are not finite, in a run that was finished before as well,
+    and PreemptedError where a signal asked to stop, once all is saved.
     """
+    refuse_other_launchers()
     if not plan.finished:
         with run_lock(plan.run, "pretrain"):
             # what was planned may have been begun, or ended, by another process since
@@ -163,6 +166,10 @@ def run(
             plan = plan_study(plan.study, run=plan.run, nproc=nproc, resume=plan.resume)
             if not plan.finished:
                 _train(plan, json_output=json_output, timeout_s=timeout_s)
+    else:
+        from alignctl.training.finite import refuse_finished
+
+        refuse_finished(RunDirectory(plan.run))
     return _result(RunDirectory(plan.run))
 
 

@@ -102,10 +102,12 @@ def complete_state(run: RunDirectory, point: SavedPoint) -> None:
     write_text(folder / _POINT, json.dumps(signed, indent=2) + "\n")
 
 
-def newest_state(run: RunDirectory) -> Found:
-    """The last state whose every file is as it was written."""
+def newest_state(run: RunDirectory, *, before: int | None = None) -> Found:
+    """The last state whose every file is as it was written; of steps below `before`, if given."""
     problems: list[str] = []
     for folder in reversed(_folders(run)):
+        if before is not None and _step(folder) >= before:
+            continue
         if not (folder / _POINT).is_file():
             continue  # the process ended before it was whole
         try:

@@ -21,6 +21,7 @@ from alignctl.objectives import (
 )
 from alignctl.randomness import derive_seed
 from alignctl.training.batch_norm import synchronise_batch_norm
+from alignctl.training.finite import infinite_buffers, not_finite
 from alignctl.training.optimizers import build_optimizer
 
 
@@ -34,6 +35,8 @@ class Member:
     optimizer: Optimizer
     group: ProcessGroup | None = None
     """The processes that train this very model, each on its share of every batch."""
+    infinite: frozenset[str] = frozenset()
+    """Buffers that hold infinities from the beginning, such as bounds."""
 
     def weights(self) -> dict[str, Tensor]:
         """Encoder, projector and the objective's own tensors, by name."""
@@ -53,6 +56,27 @@ class Member:
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def not_finite(self) -> list[str]:
+        """The tensors of `state` that hold a NaN or an infinity; waits for the device."""
+        return not_finite(self.state(), known=self.infinite)
+
+    @torch.no_grad()
+    def has_finite_output(self, height: int, width: int) -> bool:
+        """Whether the network's representations of an image are finite, as evaluation has them.
+
+        Weights that are finite may be so large that products of them are not.
+        """
+        like = next(self.network.parameters())
+        image = torch.linspace(-1, 1, 3 * height * width, device=like.device, dtype=like.dtype)
+        modes = {module: module.training for module in self.network.modules()}
+        self.network.eval()
+        try:
+            found = self.network(image.view(1, 3, height, width))
+        finally:
+            for module, training in modes.items():
+                module.training = training
+        return bool(found.h.isfinite().all() and found.g.isfinite().all())
 
     def step(self, batch: ViewBatch, *, learning_rate: float, clip_norm: float | None) -> Tensor:
         """Take one step and return the loss before it, 0-d, still on the device.
@@ -99,4 +123,5 @@ def build_member(
     synchronise_batch_norm(objective, mesh.peers)
     parameters = [*network.parameters(), *objective.parameters()]
     optimizer = build_optimizer(study.training.optimizer, parameters)
-    return Member(config.name, network, objective, optimizer, mesh.group)
+    infinite = infinite_buffers({"network": network, "objective": objective})
+    return Member(config.name, network, objective, optimizer, mesh.group, infinite)

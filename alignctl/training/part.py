@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from alignctl.errors import TrainingError
 from alignctl.training.fingerprint import Fingerprint, add_fingerprints, epoch_digest
+from alignctl.training.finite import advice
 from alignctl.training.log import TrainingLog
 from alignctl.training.record import Progress, Session
 
@@ -36,7 +37,13 @@ def after_part(
     TrainingError where they did not see the same data, and for a loss that is not finite.
     """
     part = merged(parts, num_shares=session.peers.size, epoch=epoch)
-    _check_finite(part, epoch)
+    first = _first_not_finite(part)
+    if first is not None:
+        objective, step, loss = first
+        kept = advice(progress.saved_step, steps_per_epoch=session.data.steps_per_epoch)
+        raise TrainingError(
+            f"objective '{objective}': the loss is {loss} at epoch {epoch}, step {step}; {kept}"
+        )
     log.add(epoch, part.losses, first_step=part.first_step, learning_rates=part.learning_rates)
     num_steps = len(part.learning_rates)
     manifest = progress.manifest
@@ -76,11 +83,10 @@ def merged(parts: Sequence[EpochPart], *, num_shares: int, epoch: int) -> EpochP
     return replace(parts[0], losses=losses, fingerprints=seen[0])
 
 
-def _check_finite(part: EpochPart, epoch: int) -> None:
-    for objective, losses in part.losses.items():
-        for step, loss in enumerate(losses, start=part.first_step + 1):
+def _first_not_finite(part: EpochPart) -> tuple[str, int, float] | None:
+    """Objective, step of the epoch (from 1) and loss of the first that is not finite."""
+    for step, losses in enumerate(zip(*part.losses.values(), strict=True), part.first_step + 1):
+        for objective, loss in zip(part.losses, losses, strict=True):
             if not math.isfinite(loss):
-                raise TrainingError(
-                    f"objective '{objective}': the loss is {loss} at epoch {epoch}, "
-                    f"step {step}; try a smaller training.optimizer.learning_rate"
-                )
+                return objective, step, loss
+    return None

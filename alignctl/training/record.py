@@ -23,11 +23,13 @@ from alignctl.runs.states import (
     load_state,
     newest_state,
     save_state,
+    state_folder,
     state_table,
 )
 from alignctl.training.cohort import Member
 from alignctl.training.data import TrainingData
 from alignctl.training.fingerprint import Fingerprint
+from alignctl.training.finite import in_words, refuse_not_finite
 from alignctl.training.log import TrainingLog
 
 
@@ -131,12 +133,19 @@ def _digest_of(path: Path | None) -> str | None:
     return None if path is None else file_digest(path)
 
 
-def restore(session: Session, manifest: Manifest) -> Progress:
-    """Load the newest whole state; without any, the beginning."""
+def restore(session: Session, manifest: Manifest, *, before: int | None = None) -> Progress:
+    """Load the newest whole state whose numbers are finite; without any, the beginning.
+
+    before: a step, where only states of earlier steps count.
+    """
     context, run = session.context, session.run
-    found = context.gather(newest_state(run) if context.is_first else None)[0]
+    found = context.gather(newest_state(run, before=before) if context.is_first else None)[0]
     assert found is not None
     if found.point is None:
+        if before is not None:
+            raise CheckpointError(
+                f"{run.state}: holds no state whose weights are finite; start a new run"
+            )
         _refuse_lost_states(run, manifest, found)
         return Progress(0, manifest)
     for problem in found.problems:
@@ -144,7 +153,13 @@ def restore(session: Session, manifest: Manifest) -> Progress:
     point = found.point
     for member in session.members:
         member.restore(load_state(run, point.step, member.name))
-    context.wait()
+    parts = _not_finite(session, point.step)
+    broken = [(name, found) for part in parts for name, found in part.items() if found]
+    if broken:  # as an earlier version saved them
+        name, tensors = broken[0]
+        text = f"{state_folder(run, point.step)}: objective '{name}': {in_words(tensors)}"
+        context.report("warning", text=f"{text}; going on from the state before it")
+        return restore(session, manifest, before=point.step)
     return Progress(point.step, point.manifest, point.fingerprints, saved_step=point.step)
 
 
@@ -207,9 +222,16 @@ def save(
 ) -> Progress:
     """Keep a state, drop older ones, write the tables that follow from it.
 
-    weights_of_epoch: keep the weights too, as those after this epoch.
+    weights_of_epoch: keep the weights too, as those after this epoch. TrainingError, with nothing
+    written, where a number of the state is not finite.
     """
     context, run, step = session.context, session.run, progress.step
+    refuse_not_finite(
+        _not_finite(session, step),
+        step=step,
+        saved_step=progress.saved_step,
+        steps_per_epoch=session.data.steps_per_epoch,
+    )
     _check_peers(session)
     writes = session.members if session.peers.rank == 0 else ()
     weights = {} if weights_of_epoch is None else {
@@ -265,6 +287,17 @@ def _advanced(
     return manifest.updated(
         status="finished" if finished else manifest.status, checkpoints=checkpoints
     )
+
+
+def _not_finite(session: Session, step: int) -> list[dict[str, list[str]]]:
+    """From each process, by objective, the tensors that hold a NaN or an infinity."""
+    found = {member.name: member.not_finite() for member in session.members}
+    for member in session.members:
+        # before the first step what batch norms have seen says nothing yet
+        if step and not found[member.name]:
+            finite = member.has_finite_output(*session.data.image_shape)
+            found[member.name] = [] if finite else ["the network's output"]
+    return session.context.gather(found)
 
 
 def _check_peers(session: Session) -> None:

@@ -140,3 +140,19 @@ def test_a_step_leaves_the_batch_as_it_is(member_of, batches):
     before = batches[0].images.clone()
     member_of("scl").step(batches[0], learning_rate=0.1, clip_norm=1.0)
     assert torch.equal(batches[0].images, before)
+
+
+def test_trying_a_network_changes_nothing_of_it(member_of, batches):
+    member = member_of("ce")
+    member.step(batches[0], learning_rate=0.1, clip_norm=None)
+    member.network.projector.eval()
+    before = digest(member.weights())
+    modes = [module.training for module in member.network.modules()]
+    assert member.has_finite_output(8, 8)
+    assert digest(member.weights()) == before
+    assert [module.training for module in member.network.modules()] == modes
+    with torch.no_grad():
+        for parameter in member.network.parameters():
+            parameter.mul_(1e30)
+    assert member.not_finite() == [], "though no product of two of them is finite"
+    assert not member.has_finite_output(8, 8)
