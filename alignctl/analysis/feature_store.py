@@ -37,7 +37,8 @@ def stored_features(
 
     checkpoints: the files, by the model's name. compute: some rows of all of them. Kept files are
     used again while the checkpoints are the same; without `keep`, what was not there before is gone
-    afterwards.
+    afterwards. After an error it stays for `drop_passing`: others may still read it, and would tell
+    that it is gone instead of what is wrong.
     """
     names = [f"{name}.npy" for name in checkpoints]
     known = _read(folder / _ABOUT)
@@ -45,17 +46,31 @@ def stored_features(
     (there,) = set(context.gather(_holds(known, about, [folder / name for name in names])))
     passing = not there and not keep
     # The parent is the same for all processes of this evaluation, and another for others.
-    place = folder.with_name(f".{folder.name}.{os.getppid()}") if passing else folder
+    place = _passing(folder, os.getppid()) if passing else folder
     files = [place / name for name in names]
-    try:
-        if not there:
-            _write(context, place, files, num_images, compute)
-        if context.is_first and keep and not there:
-            write_text(folder / _ABOUT, json.dumps(about, indent=2) + "\n")
-        yield [open_features(str(file)) for file in files]
-    finally:
-        if passing and context.is_first:
+    if not there:
+        _write(context, place, files, num_images, compute)
+    if context.is_first and keep and not there:
+        write_text(folder / _ABOUT, json.dumps(about, indent=2) + "\n")
+    yield [open_features(str(file)) for file in files]
+    if passing:
+        context.wait()  # all have read what the first process removes
+        if context.is_first:
             _remove(place)
+
+
+def drop_passing(features: Path, parent: int) -> None:
+    """Remove what an evaluation that failed, or was killed, left under a run's folder of features.
+
+    parent: the process that had started its workers, all of which have ended.
+    """
+    for folder in features.glob(f"*/{_passing(Path('*'), parent)}"):
+        _remove(folder)
+
+
+def _passing(folder: Path, parent: int) -> Path:
+    """Where features lie that are not kept, until those are removed that `parent` started."""
+    return folder.with_name(f".{folder.name}.{parent}")
 
 
 def are_kept(folder: Path) -> bool:

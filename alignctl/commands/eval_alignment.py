@@ -1,6 +1,7 @@
 """Compare the representations of a run's models at every saved epoch."""
 
 import itertools
+import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -259,6 +260,7 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         pending,
         read_table,
     )
+    from alignctl.analysis.feature_store import drop_passing
     from alignctl.analysis.models import refuse_unknown_layer
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
@@ -297,7 +299,10 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
             run_lock(plan.run.path, "eval-alignment"),
             CountView(json_output=json_output) as view,
         ):
-            launch(evaluate, job, plan=processes, events_file=events, listener=view)
+            try:
+                launch(evaluate, job, plan=processes, events_file=events, listener=view)
+            finally:
+                drop_passing(plan.run.features, os.getpid())
     copy_tables(csv_files(plan.run, job), plan.subject.output)
     return EvalResult(
         run=str(plan.run.path),

@@ -206,7 +206,7 @@ def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
 
 
 def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
-    """The failure that came first: later ones are mostly workers that lost their peer."""
+    """The failure that came first, of those that are no mere loss of a peer that failed."""
     files = list(scratch.glob("failure_*.json"))
     rank, failure = error.get_first_failure()
     if failure_file(scratch, rank) not in files:  # died without a word
@@ -214,7 +214,7 @@ def _cause(scratch: Path, error: ChildFailedError) -> AlignctlError:
         died = f"signal {-code} ({failure.signal_name()})" if code < 0 else f"code {code}"
         return LaunchError(f"worker {rank} died with {died}{_last_output(scratch, rank)}")
     records = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    first: dict[str, Any] = min(records, key=lambda record: record["time"])
+    first: dict[str, Any] = min(records, key=lambda each: (each["lost_peer"], each["time"]))
     kind = getattr(errors, first["kind"] or "", LaunchError)
     message = first["message"] if first["kind"] else f"a worker failed: {first['message']}"
     cause: AlignctlError = kind(message)

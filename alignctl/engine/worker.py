@@ -161,6 +161,14 @@ def _will_be_asked_to_stop(scratch: Path) -> bool:
     return False
 
 
+def _tells_of_a_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed, which says no more than that another process has ended."""
+    text = str(error)
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and ("/gloo/" in text or "closed by peer" in text)
+    )
+
+
 def _record(path: Path, error: BaseException) -> None:
     trace = "".join(traceback.format_exception(error))
     error = out_of_memory(error) or error
@@ -170,6 +178,7 @@ def _record(path: Path, error: BaseException) -> None:
     values = {
         "time": time.time(),
         "kind": type(error).__name__ if known else None,
+        "lost_peer": _tells_of_a_lost_peer(error),
         "message": line,
         "traceback": trace,
     }

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent / "workers"))
 
 from store_workers import StoreJob, space_of, store
 
-from alignctl.analysis.feature_store import stored_features
+from alignctl.analysis.feature_store import drop_passing, stored_features
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import AlignctlError
@@ -206,11 +207,14 @@ def test_features_that_are_not_kept_are_gone_afterwards(empty):
     assert not empty.folder.exists()
 
 
-def test_features_that_are_not_kept_are_gone_after_an_error_too(empty):
+def test_features_that_are_not_kept_outlive_an_error_until_they_are_dropped(empty):
     with pytest.raises(ValueError), empty.open(keep=False) as files:
-        assert all(file.path.is_file() for file in files)
         raise ValueError
-    assert not empty.folder.exists()
+    assert all(file.path.is_file() for file in files), "other processes may still read them"
+    drop_passing(empty.folder.parent.parent, os.getppid() + 1)
+    assert all(file.path.is_file() for file in files), "they are of another evaluation"
+    drop_passing(empty.folder.parent.parent, os.getppid())
+    assert not list(empty.folder.parent.iterdir() if empty.folder.parent.exists() else [])
 
 
 def test_features_that_are_not_kept_are_never_used_again(empty):
@@ -223,7 +227,9 @@ def test_features_that_could_not_all_be_computed_are_gone(empty):
     empty.fails_after = 1
     with pytest.raises(OutOfMemoryError), empty.open(keep=False):
         pass
+    drop_passing(empty.folder.parent.parent, os.getppid())
     assert not empty.folder.exists()
+    assert not empty.folder.parent.exists()
 
 
 def test_kept_features_outlive_an_error_of_a_later_use(kept):

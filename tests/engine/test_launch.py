@@ -63,6 +63,12 @@ def test_any_other_exception_arrives_as_one_line_with_its_cause(tmp_path):
         assert "in break_down" in "".join(error.value.__notes__)
 
 
+def test_the_real_reason_is_told_though_a_peer_noticed_its_loss_before(tmp_path):
+    with pytest.raises(TrainingError) as error:
+        launch_two(engine_workers.lose_peer_first, tmp_path)
+    assert str(error.value) == "the real reason"
+
+
 def test_a_killed_worker_is_reported_with_its_signal(tmp_path):
     with pytest.raises(LaunchError) as error:
         launch_two(engine_workers.die, tmp_path)

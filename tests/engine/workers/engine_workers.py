@@ -97,6 +97,15 @@ def break_down(context: WorkerContext, folder: Path) -> None:
     dist.barrier()
 
 
+def lose_peer_first(context: WorkerContext, folder: Path) -> None:
+    """The first worker is gone from collectives before it says why."""
+    if context.rank == 1:
+        dist.barrier()
+    dist.destroy_process_group()
+    time.sleep(0.3)
+    raise TrainingError("the real reason")
+
+
 def die(context: WorkerContext, folder: Path) -> None:
     """The second worker is killed; the first loses its peer in a collective."""
     note_pid(context, folder)
