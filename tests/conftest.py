@@ -1,4 +1,6 @@
 import copy
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,17 @@ import pytest
 from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.runs import Manifest, RunDirectory
+
+_TESTS = os.getpid()
+
+
+def _refuse_limits(event: str, _: Any) -> None:
+    """A limit of this process would hold for its log as well, and for all tests that follow."""
+    if event == "resource.setrlimit" and os.getpid() == _TESTS:
+        raise RuntimeError("limits belong into a process that a test starts")
+
+
+sys.addaudithook(_refuse_limits)
 
 STUDY: dict[str, Any] = {
     "name": "tiny",

@@ -11,7 +11,7 @@ import torch
 # Started processes get our sys.path, and so find what they are to run.
 sys.path.insert(0, str(Path(__file__).parent / "workers"))
 
-from store_workers import StoreJob, space_of, store
+from store_workers import FailingJob, StoreJob, fail_again_and_again, space_of, store
 
 from alignctl.analysis.feature_store import drop_passing, stored_features
 from alignctl.engine.launch import launch
@@ -215,6 +215,19 @@ def test_features_that_are_not_kept_outlive_an_error_until_they_are_dropped(empt
     assert all(file.path.is_file() for file in files), "they are of another evaluation"
     drop_passing(empty.folder.parent.parent, os.getppid())
     assert not list(empty.folder.parent.iterdir() if empty.folder.parent.exists() else [])
+
+
+def test_processes_that_fail_one_after_the_other_tell_the_same_reason(empty, tmp_path):
+    features = tmp_path / "features"
+    everywhere = launch(
+        fail_again_and_again,
+        FailingJob(features, empty.checkpoints, 40),
+        plan=ProcessPlan(2, 1, "cpu"),
+        events_file=tmp_path / "events.jsonl",
+    )
+    assert everywhere == [["the real reason"] * 40] * 2
+    drop_passing(features, os.getpid())
+    assert not features.exists()
 
 
 def test_features_that_are_not_kept_are_never_used_again(empty):

@@ -252,3 +252,38 @@ def test_a_damaged_image_is_named(tmp_path, num_processes):
     images = open_images(config, "train")
     with pytest.raises(DataError, match=r"train/bee/1.png: not a readable image: no known format$"):
         list(read([images.ids], decode_centres(images), num_processes, shape=(4, 4, 3)))
+
+
+PRINTS_AND_DECODES = """
+import sys
+from contextlib import closing
+import numpy as np
+from alignctl.datasets.streaming import decoded_ahead
+
+other = open(1, "w", closefd=False)  # as of a library, and buffered as well
+def decode(ids, out):
+    out[:] = 0
+for number in range(2):
+    print("line", number)
+    other.write(f"other line {number}\\n")
+    batches = [np.arange(20), np.arange(20)]
+    options = {"shape": (2,), "take": lambda ids, pixels: len(ids), "num_processes": 2}
+    with closing(decoded_ahead(batches, decode, **options)) as found:
+        assert list(found) == [20, 20] if number else next(found) == 20
+"""
+
+
+def test_what_is_not_written_yet_is_written_once_whoever_is_forked(tmp_path):
+    """Both ways in which the processes end: when all is decoded, and before."""
+    with (tmp_path / "log").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTS_AND_DECODES],
+            check=False,
+            stdout=log,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = sorted((tmp_path / "log").read_text().splitlines())
+    assert lines == ["line 0", "line 1", "other line 0", "other line 1"]

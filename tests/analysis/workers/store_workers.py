@@ -1,5 +1,6 @@
 """A worker for the tests of stored features, in a module that started processes can import."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,4 +46,37 @@ def store(context: WorkerContext, jobs: list[StoreJob]) -> list[list[list[list[f
         )
         with stored as files:
             found.append([file.rows(slice(None)).tolist() for file in files])
+    return found
+
+
+@dataclass(frozen=True)
+class FailingJob:
+    """Features that are not kept, of which so many rounds fail in all processes."""
+
+    folder: Path
+    checkpoints: dict[str, Path]
+    num_rounds: int
+
+
+def fail_again_and_again(context: WorkerContext, job: FailingJob) -> list[str]:
+    """What each round of this worker ended with; the first worker is the first to fail."""
+    found = []
+    for number in range(job.num_rounds):
+        stored = stored_features(
+            context,
+            job.folder / str(number) / "test_h",
+            job.checkpoints,
+            num_images=4,
+            compute=lambda part: [space_of(4, index)[part] for index in range(2)],
+            keep=False,
+        )
+        try:
+            with stored as files:
+                time.sleep(0.02 * context.rank)
+                for file in files:
+                    file.rows(slice(None))
+                raise ValueError("the real reason")
+        except Exception as error:
+            found.append(str(error))
+        context.wait()
     return found
