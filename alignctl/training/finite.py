@@ -47,9 +47,10 @@ def advice(saved_step: int | None, *, steps_per_epoch: int) -> str:
     """What is left of a run that cannot go on, and what to do."""
     if saved_step is None:
         return f"nothing is saved; {_NEW_RUN}"
-    after = f"after {place(saved_step, steps_per_epoch=steps_per_epoch)}" if saved_step else ""
-    kept = f"the state {after} stays saved" if saved_step else "the initial state stays saved"
-    return f"{kept}, but resumed it would come to the same: {_NEW_RUN}"
+    kept = "the initial state"
+    if saved_step:
+        kept = f"the state after {place(saved_step, steps_per_epoch=steps_per_epoch)}"
+    return f"{kept} stays saved, but resumed it would come to the same: {_NEW_RUN}"
 
 
 def refuse_not_finite(

@@ -68,3 +68,18 @@ def test_a_loss_that_is_not_finite_names_objective_epoch_and_step(session, make_
     message = rf"objective 'ce': the loss is {loss} at epoch 2, step 3; .*learning_rate"
     with pytest.raises(TrainingError, match=message):
         after_part(session, Progress(4, make_manifest()), TrainingLog(["cl", "ce"]), parts, epoch=2)
+
+
+def test_of_several_losses_that_are_not_finite_the_first_step_is_named(session, make_manifest):
+    losses = {"cl": [1.0, 1.0, math.nan], "ce": [1.0, math.inf, math.nan]}
+    parts = [part(losses, [(1, 2), (3, 4), (5, 6)])]
+    with pytest.raises(TrainingError) as error:
+        after_part(
+            session, Progress(3, make_manifest(), saved_step=3), TrainingLog(["cl", "ce"]), parts,
+            epoch=2,
+        )  # fmt: skip
+    assert str(error.value) == (
+        "objective 'ce': the loss is inf at epoch 2, step 2; the state after epoch 1, step 3 stays "
+        "saved, but resumed it would come to the same: start a new run with a smaller "
+        "training.optimizer.learning_rate"
+    )
