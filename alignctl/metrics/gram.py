@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from alignctl.metrics.pair_sums import PairRows
+from alignctl.metrics.pair_sums import PairRows, refuse_few_rows
 from alignctl.metrics.rows import Frame, Kind, first_faults, frame_of, prepare, refuse_faults
 
 _BLOCK_ENTRIES = 2**23  # of a kernel matrix at a time: 64 MiB
@@ -48,9 +49,11 @@ def linear_kernel(
 def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> CentredKernel:
     """exp(-|x_i - x_j|^2 / (2 sigma^2)), sigma = bandwidth times the median distance, in float64.
 
-    features: (n, d). Raises ValueError if the median distance is 0: half of all pairs are equal.
+    features: (n, d). Raises ValueError for n < 2, and if the median distance is 0: half of all
+    pairs are equal.
     Source: Kornblith et al. 2019, section 4; Gretton et al. 2012 for the median.
     """
+    refuse_few_rows("biased", len(features))
     rows = prepare(features, frame_of(features), torch.float64)[:, :-1]
     scale = -0.5 / (bandwidth * _median_distance(rows, name)) ** 2
     means = torch.cat([_kernel_rows(rows, part, scale).mean(dim=1) for part in parts(len(rows))])
@@ -106,9 +109,12 @@ def _squared_distances(rows: Tensor, part: slice) -> Tensor:
 
 
 def _median_distance(rows: Tensor, name: str) -> float:
-    """Over all pairs of different images, up to 5,000 rows at even steps."""
+    """Over all pairs of different images, up to 5,000 rows at even steps.
+
+    Of an even number of pairs the mean of the middle two, which torch's own median is not.
+    """
     some = rows[:: -(-len(rows) // 5000)]
-    median = float(torch.pdist(some).median())
+    median = float(np.median(torch.pdist(some).cpu().numpy(), overwrite_input=True))
     if median == 0:
         raise ValueError(f"{name}: the median distance is 0, so the rbf kernel has no width")
     return median

@@ -81,7 +81,7 @@ def jackknife_estimate(value: float, sums: Tensor, *, kind: IntervalKind) -> Est
     Source: Wolter 2007, section 4.5; Satterthwaite 1946.
     """
     if not bool(sums.isfinite().all()):
-        return Estimate(value, no_interval="without one of the images there is no score")
+        return Estimate(value, no_interval="one image alone makes the score")
     count, num_images = sums[:, 0], float(sums[:, 0].sum())
     is_alone = count == 1
     mean = torch.where(is_alone, sums[:, 1].sum() / num_images, sums[:, 1] / count.clamp(min=1))

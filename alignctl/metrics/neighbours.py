@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from alignctl.metrics.arguments import check_choice, check_whole
+from alignctl.metrics.ranks import FEW_DIGITS, MARGIN
 from alignctl.metrics.rows import NO_DIRECTION
+from alignctl.metrics.scale import largest_entry, scale_to_one
 
 Distance = Literal["cosine", "euclidean"]
 
@@ -20,7 +22,11 @@ def knn_overlap(x: Tensor, y: Tensor, *, k: int, distance: Distance) -> float:
     The mean over images of |N_x(i) & N_y(i)| / k; two unrelated spaces have k / (n - 1).
     x: (n, d1) and y: (n, d2), same images in the same order, on one device, finite, n > k, any
     floating-point dtype; in float64 from there. No image is its own neighbour. Distances that
-    differ by no more than rounding are ties, and of ties the lower row numbers come first.
+    differ by no more than rounding are ties. Images tied at the last place share the places that
+    those strictly nearer leave: each is a neighbour by (places left) / (number tied), and what two
+    spaces share is the sum of the products of these shares. That is what to expect if each space
+    drew among its ties on its own, so no order of rows matters, and a space with ties agrees with
+    itself by less than 1.
     Memory: O(n + d), times the rows of a block. Time: O(n^2 (d1 + d2)).
     Raises ValueError if n <= k, if all rows are the same, or for a zero row under cosine distance.
     Source: Huh et al. 2024, mutual k-nearest-neighbour metric.
@@ -30,10 +36,10 @@ def knn_overlap(x: Tensor, y: Tensor, *, k: int, distance: Distance) -> float:
     if k >= len(x):
         raise ValueError(f"k={k} needs more than {k} rows, not {len(x)}")
     spaces = _Space.of(x, "x", distance), _Space.of(y, "y", distance)
-    shared = 0
+    shared = 0.0
     for start in range(0, len(x), _BLOCK):
-        near_x, near_y = (_nearest(space, start, k) for space in spaces)
-        shared += int((near_x & near_y).sum())
+        shares_x, shares_y = (_shares(space, start, k) for space in spaces)
+        shared += float(shares_x.mul_(shares_y).sum())
     return shared / (k * len(x))
 
 
@@ -43,8 +49,10 @@ class _Space:
 
     rows: Tensor
     """(n, d): as they came."""
+    scales: Tensor
+    """(n, 1), float64: powers of two that bring the largest entry near 1."""
     lengths: Tensor
-    """(n, 1), float64: what they are divided by."""
+    """(n, 1), float64: what the scaled rows are divided by."""
     origin: Tensor
     """(d,), float64: what is then taken off, so that a common offset costs no digits."""
     is_unit: bool
@@ -54,47 +62,91 @@ class _Space:
         rows = rows.detach()
         if (rows == rows[:1]).all():
             raise ValueError(f"{name}: every row is the same")
-        lengths = torch.ones(len(rows), 1, dtype=torch.float64, device=rows.device)
+        scales = scale_to_one(largest_entry(rows)).expand(len(rows), 1)
+        lengths = torch.ones_like(scales)
         if distance == "cosine":
-            lengths = torch.cat([_lengths(block) for block in torch.split(rows, _BLOCK)])
+            parts = zip(
+                *(_length(rows[i : i + _BLOCK]) for i in range(0, len(rows), _BLOCK)), strict=True
+            )
+            scales, lengths = (torch.cat(part) for part in parts)
             zero = (lengths == 0).ravel()
             if zero.any():
                 row = int(zero.nonzero()[0])
                 raise ValueError(f"{name}, row {row}: {NO_DIRECTION['unit']}")
-        space = cls(rows, lengths, lengths.new_zeros(rows.shape[1]), distance == "cosine")
+        space = cls(rows, scales, lengths, lengths.new_zeros(rows.shape[1]), distance == "cosine")
         sums = [space.block(start).sum(dim=0) for start in range(0, len(rows), _BLOCK)]
         return replace(space, origin=torch.stack(sums).sum(dim=0) / len(rows))
 
     def block(self, start: int) -> Tensor:
         """Some rows, prepared: (m, d), float64."""
         some = slice(start, start + _BLOCK)
-        return self.rows[some].double() / self.lengths[some] - self.origin
+        scaled = self.rows[some].double() * self.scales[some]
+        return scaled.div_(self.lengths[some]).sub_(self.origin)
 
 
-def _lengths(rows: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    return lengths
+def _length(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale of each row, and its length once it is scaled: (m, 1) each."""
+    scale = scale_to_one(rows.abs().amax(dim=1, keepdim=True))
+    return scale, torch.linalg.vector_norm(rows.double() * scale, dim=1, keepdim=True)
 
 
-def _nearest(space: _Space, start: int, k: int) -> Tensor:
-    """Which images are among the k nearest, for one block of rows: (m, n), bool."""
+def _shares(space: _Space, start: int, k: int) -> Tensor:
+    """By how much each image is among the k nearest, for one block of rows: (m, n), in [0, 1]."""
     rows = space.block(start)
     distances = torch.cat(
         [_squares(rows, space.block(other)) for other in range(0, len(space.rows), _BLOCK)], dim=1
     )
     distances.diagonal(start).fill_(torch.inf)
     last = distances.kthvalue(k, dim=1, keepdim=True).values
-    tolerance = _rounding(space, rows, last)
-    nearer = distances < last - tolerance
-    tied = (distances <= last + tolerance) & ~nearer
-    room = k - nearer.sum(dim=1, keepdim=True)
-    return nearer | (tied & (tied.cumsum(dim=1) <= room))
+    arithmetic = _rounding(space, rows, last)
+    widest = arithmetic + _feature_rounding(space, rows, last)
+    nearer, near = _within(distances, last, MARGIN * widest)
+    if (near.sum(dim=1) - nearer.sum(dim=1) == 1).all():  # the last alone: no ties
+        return near.double()
+    tolerance = _tolerance(distances, last, arithmetic, widest)
+    nearer, near = _within(distances, last, tolerance)
+    num_nearer, num_near = (chosen.sum(dim=1, keepdim=True) for chosen in (nearer, near))
+    share = (k - num_nearer) / (num_near - num_nearer).double()
+    return torch.where(nearer, 1.0, near * share)
+
+
+def _within(distances: Tensor, last: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    """Which are nearer than the last and its ties, and which are no farther."""
+    return distances < last - tolerance, distances <= last + tolerance
 
 
 def _squares(a: Tensor, b: Tensor) -> Tensor:
     """Squared distances of all rows of a to all of b."""
     lengths = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1)
     return torch.addmm(lengths, a, b.T, alpha=-2)
+
+
+def _tolerance(distances: Tensor, last: Tensor, arithmetic: Tensor, widest: Tensor) -> Tensor:
+    """How far a distance may be from the last of the k where both are equal in truth: (m, 1).
+
+    The rounding of the features counts where what it ties lies four times as far from all else:
+    then it is no chance that distances are so near each other.
+    """
+    off = (distances - last).abs_()
+    inside, around = ((off <= times * widest).sum(dim=1, keepdim=True) for times in (1, MARGIN))
+    return torch.where(inside == around, widest, arithmetic)
+
+
+def _feature_rounding(space: _Space, rows: Tensor, distances: Tensor) -> Tensor:
+    """By how much two squared distances differ if every entry was off by the last digit it has.
+
+    In half precision this is as large as what separates neighbours, and counts for nothing.
+    """
+    precision = torch.finfo(space.rows.dtype).eps
+    if precision > FEW_DIGITS:
+        return torch.zeros_like(distances)
+    apart = distances.abs().sqrt()
+    reach = 2.0 * torch.ones_like(apart)
+    if not space.is_unit:
+        to_origin = torch.linalg.vector_norm(space.origin)
+        reach = 2 * (torch.linalg.vector_norm(rows, dim=1, keepdim=True) + to_origin) + apart
+    error = precision * reach
+    return 2 * error * (2 * apart + error)
 
 
 def _rounding(space: _Space, rows: Tensor, distances: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from alignctl.config.metrics import Correlation, Distance
 from alignctl.metrics import pair_errors
 from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.jackknife import Strata
+from alignctl.metrics.ranks import FEW_DIGITS, Rounding, doubled_ranks
 from alignctl.metrics.rows import KIND_OF_DISTANCE, NO_DIRECTION
+from alignctl.metrics.scale import largest_entry, scale_to_one
 from alignctl.randomness import uniforms
 
 Floats = NDArray[np.float64]
@@ -21,7 +24,7 @@ Ints = NDArray[np.int64]
 
 _BLOCK = 2**23  # numbers that are held in float64 at a time
 _NUM_BINS = 512  # of the distances, for the standard error of Kendall's tau: three digits
-_ROUNDING = 1e-13  # relative to the largest distance, or to the length 1 of rows that we divide by
+_DIRECTED: tuple[Distance, ...] = ("cosine", "correlation")
 
 
 def pair_rsa(
@@ -38,10 +41,11 @@ def pair_rsa(
 
     x: (n, d1) and y: (n, d2), same images in the same order, finite, n >= 3, any floating-point
     dtype; in float64 from there. correlation distance: cosine of rows less their own mean;
-    kendall: tau-b. All n (n - 1) / 2 pairs if these are no more than `max_pairs`. Else a random
-    permutation of the images is cut into groups of g, g >= 2 with n (g - 1) / 2 <= max_pairs, and
-    all pairs within groups are compared: every image in g - 1 pairs, but for up to g - 1 images
-    that fill no group. Memory: O(number of pairs), and the rows of one group.
+    kendall: tau-b; ranks: distances that differ by no more than rounding are ties. All
+    n (n - 1) / 2 pairs if these are no more than `max_pairs`. Else a random permutation of the
+    images is cut into groups of g, g >= 2 with n (g - 1) / 2 <= max_pairs, and all pairs within
+    groups are compared: every image in g - 1 pairs, but for up to g - 1 images that fill no group.
+    Memory: O(number of pairs), and the rows of one group.
     The standard error is that of drawing other images, of the same numbers in the classes of
     `strata` where these are given, and other pairs where they are sampled: see `pair_errors`.
     Raises ValueError for n < 3, fewer pairs than n / 2, a row without a direction, or a space whose
@@ -53,7 +57,10 @@ def pair_rsa(
     if 2 * max_pairs < len(x):
         raise ValueError(f"pairs={max_pairs} is less than half of {len(x)} images")
     groups = balanced_groups(len(x), max_pairs, seed)
-    a, b = (_distances(space, name, groups, distance) for name, space in (("x", x), ("y", y)))
+    a, b = (
+        _measured(space, name, groups, distance, correlation)
+        for name, space in (("x", x), ("y", y))
+    )
     value, influence = _CORRELATIONS[correlation](a, b)
     compared = pair_errors.Compared(groups, strata or Strata.single(len(x)))
     exact = correlation == "pearson"
@@ -77,50 +84,136 @@ def balanced_groups(num_images: int, max_pairs: int, seed: int) -> Ints:
     return np.sort(order.reshape(-1, size), axis=1)
 
 
-def _distances(space: Tensor, name: str, groups: Ints, distance: Distance) -> Floats:
-    """Of all pairs within groups, group after group: (num_groups * size * (size - 1) / 2,)."""
+def _measured(
+    space: Tensor, name: str, groups: Ints, distance: Distance, correlation: Correlation
+) -> Floats | Ints:
+    """What is correlated of all pairs within groups, group after group: distances or their ranks.
+
+    (num_groups * size * (size - 1) / 2,)
+    """
+    squares, rows = _squares(space, name, groups, distance)
+    lengths = np.sqrt(squares)  # they rank like any of the distances
+    rounding = _rounding(rows, space.shape[1])
+    if rounding.may_all_be_one(lengths):
+        raise ValueError(f"{name}: all distances are equal")
+    if correlation == "pearson":
+        return lengths if distance == "euclidean" else squares
+    ranks = doubled_ranks(lengths, rounding)
+    if ranks[0] == len(ranks) + 1 and (ranks == ranks[0]).all():
+        raise ValueError(f"{name}: all distances are equal")
+    return ranks
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """Bounds on how far each row within groups may be off, by cause: (num_groups, size) each."""
+
+    features: Floats
+    arithmetic: Floats
+
+
+def _squares(space: Tensor, name: str, groups: Ints, distance: Distance) -> tuple[Floats, _Errors]:
+    """Squared distances of all pairs, up to a factor, and the errors of the rows between them."""
     from scipy.spatial.distance import pdist
 
     size = groups.shape[1]
     squares = np.zeros((len(groups), size * (size - 1) // 2))
+    errors = _Errors(np.empty(groups.shape), np.empty(groups.shape))
+    scale = scale_to_one(largest_entry(space.detach())).cpu()
     step = max(1, _BLOCK // (size * space.shape[1]))
     for start in range(0, len(groups), step):
-        images = groups[start : start + step]
+        part = slice(start, start + step)
+        images = groups[part]
         rows = space.detach()[torch.from_numpy(images.ravel()).to(space.device)]
-        for columns in _prepared(rows, name, images.ravel(), distance):
+        frame = _Frame.of(rows, distance, scale)
+        _refuse_directionless(frame.lengths, name, images.ravel(), distance)
+        errors.features[part] = frame.features.reshape(images.shape)
+        errors.arithmetic[part] = frame.arithmetic.reshape(images.shape)
+        for columns in frame.columns(rows):
             # Differences before products: exact under any offset, and equal rows give equal sums.
             for i, group in enumerate(columns.reshape(len(images), size, -1), start):
                 squares[i] += pdist(group, metric="sqeuclidean")
-    _refuse_equal(squares, name, unit=distance in {"cosine", "correlation"})
-    if distance == "euclidean":
-        return np.sqrt(squares).ravel()
-    return (squares if distance == "sqeuclidean" else squares / 2).ravel()
+    return squares.ravel(), errors
 
 
-def _prepared(rows: Tensor, name: str, images: Ints, distance: Distance) -> Iterator[Floats]:
-    """The rows between which a squared length is the distance, some columns at a time.
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Rows become (row * scale - shift) / length: the distance is between those, or their square.
 
     With unit rows z and w, cosine distance is |z - w|^2 / 2: no digits go where they are parallel.
+    All are (m, 1), float64.
     """
-    scale = None
-    if distance in {"cosine", "correlation"}:
+
+    scales: Tensor
+    """Powers of two."""
+    shifts: Tensor
+    lengths: Tensor
+    """0 for a row without a direction."""
+    features: Tensor
+    """How far a row may be off because its entries were rounded before they came here."""
+    arithmetic: Tensor
+    """The same because of its own mean and length."""
+
+    @classmethod
+    def of(cls, rows: Tensor, distance: Distance, scale: Tensor) -> "_Frame":
+        """scale: (), for rows that keep their lengths."""
         blocks = torch.split(rows, max(1, _BLOCK // rows.shape[1]))
-        frames = [_frame(block.to("cpu", torch.float64), distance) for block in blocks]
-        shift, scale = (torch.cat(parts) for parts in zip(*frames, strict=True))
-        _refuse_directionless(scale, name, images, distance)
-    for block in torch.split(rows, max(1, _BLOCK // len(rows)), dim=1):
-        columns = block.to("cpu", torch.float64)
-        yield (columns if scale is None else (columns - shift) / scale).numpy()
+        parts = [_frame(block, distance, scale) for block in blocks]
+        return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def columns(self, rows: Tensor) -> Iterator[Floats]:
+        """The rows in this form, some columns at a time: (m, few)."""
+        for block in torch.split(rows, max(1, _BLOCK // len(rows)), dim=1):
+            scaled = block.to("cpu", torch.float64) * self.scales
+            yield scaled.sub_(self.shifts).div_(self.lengths).numpy()
 
 
-def _frame(rows: Tensor, distance: Distance) -> tuple[Tensor, Tensor]:
-    """What to take off each row, and its length then, 0 if it has no direction: (m, 1) each."""
-    shift = rows.new_zeros(len(rows), 1)
+def _frame(rows: Tensor, distance: Distance, scale: Tensor) -> tuple[Tensor, ...]:
+    """The fields of a `_Frame` for some rows."""
+    precision, rows = torch.finfo(rows.dtype).eps, rows.to("cpu", torch.float64)
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    scales = scale_to_one(largest) if distance in _DIRECTED else scale.expand_as(largest)
+    rows = rows * scales
+    shifts, lengths = torch.zeros_like(scales), torch.ones_like(scales)
     if distance == "correlation":
-        shift = rows.mean(dim=1, keepdim=True)
         # The mean of equal numbers may be off by rounding.
-        shift = torch.where((rows == rows[:, :1]).all(dim=1, keepdim=True), rows[:, :1], shift)
-    return shift, torch.linalg.vector_norm(rows - shift, dim=1, keepdim=True)
+        constant = (rows == rows[:, :1]).all(dim=1, keepdim=True)
+        shifts = torch.where(constant, rows[:, :1], rows.mean(dim=1, keepdim=True))
+    whole = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if distance in _DIRECTED:
+        lengths = torch.linalg.vector_norm(rows - shifts, dim=1, keepdim=True)
+    # In half precision the bound for roundings that all add up is as large as what differs.
+    reach = whole if precision < FEW_DIGITS else largest * scales
+    arithmetic = 2 * _steps(rows.shape[1]) * whole / lengths
+    return (
+        scales,
+        shifts,
+        lengths,
+        precision * reach / lengths,
+        arithmetic if distance in _DIRECTED else torch.zeros_like(arithmetic),
+    )
+
+
+def _steps(width: int) -> float:
+    """Relative error of the length of a row: half that of a sum of so many squares."""
+    return (width + 8) / 4 * torch.finfo(torch.float64).eps
+
+
+def _rounding(rows: _Errors, width: int) -> Rounding:
+    """How far the distance of each pair of rows may be off."""
+    features, arithmetic = (
+        _sums_of_pairs(errors.astype(np.float32)) for errors in (rows.features, rows.arithmetic)
+    )
+    return Rounding(features, arithmetic, relative=_steps(width))
+
+
+def _sums_of_pairs(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of all pairs within groups: (num_groups, size) -> (num_groups * size * (size - 1) / 2,)."""
+    size = values.shape[1]
+    if values.min() == values.max():  # as under cosine distance: no memory, and fast to look up
+        return np.broadcast_to(2 * values[0, 0], len(values) * (size * (size - 1) // 2))
+    sums = [values[:, i : i + 1] + values[:, i + 1 :] for i in range(size - 1)]
+    return np.concatenate(sums, axis=1).ravel()
 
 
 def _refuse_directionless(lengths: Tensor, name: str, images: Ints, distance: Distance) -> None:
@@ -130,30 +223,23 @@ def _refuse_directionless(lengths: Tensor, name: str, images: Ints, distance: Di
         raise ValueError(f"{name}, row {faults.min()}: {problem}")
 
 
-def _refuse_equal(squares: Floats, name: str, *, unit: bool) -> None:
-    low, high = math.sqrt(squares.min()), math.sqrt(squares.max())
-    if not high - low > _ROUNDING * max(high, float(unit)):
-        raise ValueError(f"{name}: all distances are equal")
-
-
 def _pearson(a: Floats, b: Floats) -> tuple[float, Floats]:
     return _linearised(np.multiply, 1, a - a.mean(), b - b.mean())
 
 
-def _spearman(a: Floats, b: Floats) -> tuple[float, Floats]:
-    return _linearised(_grade_products, 3, _doubled_ranks(a), _doubled_ranks(b))
+def _spearman(r: Ints, s: Ints) -> tuple[float, Floats]:
+    return _linearised(_grade_products, 3, r, s)
 
 
-def _kendall(a: Floats, b: Floats) -> tuple[float, Floats]:
+def _kendall(r: Ints, s: Ints) -> tuple[float, Floats]:
     from scipy import stats
 
-    r, s = _doubled_ranks(a), _doubled_ranks(b)
     bins = [(ranks - 1) * _NUM_BINS // (2 * len(ranks)) for ranks in (r, s)]
     _, influence = _linearised(_concordance, 2, *bins)
     return float(stats.kendalltau(r, s, method="asymptotic").statistic), influence
 
 
-_CORRELATIONS: dict[Correlation, Callable[[Floats, Floats], tuple[float, Floats]]] = {
+_CORRELATIONS: dict[Correlation, Callable[[Any, Any], tuple[float, Floats]]] = {
     "pearson": _pearson,
     "spearman": _spearman,
     "kendall": _kendall,
@@ -176,24 +262,29 @@ def _linearised(
     return score, degree * (cross - score / 2 * (self_a / variance_a + self_b / variance_b))
 
 
-def _doubled_ranks(values: Floats) -> Ints:
-    """Twice the ranks from 1, so that ties, which share their mean rank, have whole numbers."""
-    order = np.argsort(values)
-    ordered = values[order]
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    end = np.append(first[1:], len(values))
-    ranks = np.empty(len(values), dtype=np.int64)
-    ranks[order] = np.repeat(first + 1 + end, end - first)
-    return ranks
-
-
 def _grade_products(r: Ints, s: Ints) -> Floats:
     """Terms of the covariance of grades: a third from the pair, two from its part in the grades.
 
     The grade of a pair is the share of pairs below it, so each pair moves the grades of all above.
     """
-    u, v = ((ranks - (len(ranks) + 1)) / (2 * len(ranks)) for ranks in (r, s))
+    if r is s:
+        u = _grades(r)
+        return np.asarray(u * u + 2 * _own_mean_above(r, u)) / 3
+    u, v = _grades(r), _grades(s)
     return np.asarray(u * v + _mean_above(r, v) + _mean_above(s, u)) / 3
+
+
+def _grades(ranks: Ints) -> Floats:
+    """Less their mean, from -1/2 to 1/2."""
+    return np.asarray((ranks - (len(ranks) + 1)) / (2 * len(ranks)))
+
+
+def _own_mean_above(ranks: Ints, grades: Floats) -> Floats:
+    """`_mean_above` of the grades themselves, which add up in closed form."""
+    tied = np.bincount(ranks)[ranks]
+    not_above = (ranks - 1 + tied) / 2
+    above = not_above * (1 - not_above / len(ranks)) / 2
+    return np.asarray((above + tied * grades / 2) / len(ranks))
 
 
 def _mean_above(ranks: Ints, weights: Floats) -> Floats:

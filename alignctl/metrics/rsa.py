@@ -22,9 +22,10 @@ def rsa(
 
     x: (n, d1) and y: (n, d2), same images in the same order, n >= 3. distance: cosine, correlation,
     sqeuclidean or euclidean. correlation, over the n (n - 1) / 2 pairs of images: pearson, spearman
-    or kendall (tau-b). Pearson with any distance but euclidean is exact for every n, in the time,
-    memory and precision of `linear_cka`; all else takes the pairs themselves, in float64, exact up
-    to so many `pairs`, and above on a sample of them drawn by `seed`.
+    or kendall (tau-b); in ranks, distances that differ by no more than rounding are ties. Pearson
+    with any distance but euclidean is exact for every n, in the time, memory and precision of
+    `linear_cka`; all else takes the pairs themselves, in float64, exact up to so many `pairs`, and
+    above on a sample of them drawn by `seed`.
     Raises ValueError for an unknown name, a zero row under cosine distance or a constant one under
     correlation distance (they have no angle), features that are not finite, differing numbers of
     rows, or a space whose distances are equal.

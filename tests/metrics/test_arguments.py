@@ -44,7 +44,7 @@ def test_one_metric_is_taken_like_a_list_of_one():
         compare(X, Y, "ckaa")
 
 
-@pytest.mark.parametrize("value", [None, 3, [3], ["cka", None], [b"cka"]])
+@pytest.mark.parametrize("value", [3, [3], ["cka", None], [b"cka"]])
 def test_metrics(value):
     with pytest.raises(ValueError, match=r"^metrics must be a text or several, not "):
         compare(X, Y, value)

@@ -153,6 +153,25 @@ def test_rbf_cka_matches_its_definition(debiased):
     assert rbf_cka(x, y, debiased=debiased) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("debiased", [False, True])
+@pytest.mark.parametrize("num_rows", [4, 5, 8, 9, 13])
+def test_width_is_the_median_for_even_and_odd_numbers_of_pairs(num_rows, debiased):
+    x, y = make_spaces(num_rows)
+    K, L = (torch.tensor(naive_rbf(space, 1.0), dtype=torch.float64) for space in (x, y))
+    H = torch.eye(num_rows, dtype=torch.float64) - 1 / num_rows
+    K, L = ((u_centred(M) if debiased else H @ M @ H) for M in (K, L))
+    expected = float((K * L).sum() / ((K * K).sum() * (L * L).sum()).sqrt())
+    assert rbf_cka(x, y, debiased=debiased) == pytest.approx(expected, abs=1e-12)
+
+
+def test_width_of_many_images_is_the_median_over_some_of_them():
+    x, _ = make_spaces(5002, 2)
+    some = x[::2]  # 2501 rows, an even number of pairs
+    distances = torch.pdist(some).tolist()
+    assert len(distances) % 2 == 0
+    assert gram._median_distance(x, "x") == pytest.approx(statistics.median(distances), rel=1e-14)
+
+
 def test_rbf_cka_keeps_its_digits_under_an_offset():
     x, y = make_spaces(30)
     assert rbf_cka(x + 1e6, y - 1e6) == pytest.approx(rbf_cka(x, y), abs=1e-8)

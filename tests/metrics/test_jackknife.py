@@ -93,7 +93,7 @@ def test_a_pull_that_is_not_known_leaves_no_error():
     pulls[4] = math.nan
     found = error_of(pulls, [0, 1] * 15)
     assert found.standard_error is None
-    assert found.no_interval == "without one of the images there is no score"
+    assert found.no_interval == "one image alone makes the score"
 
 
 def test_sums_of_parts_add_up_to_those_of_all():

@@ -210,7 +210,7 @@ def test_an_image_without_which_a_space_does_not_vary_leaves_no_interval():
     x[7] += 3
     estimate = from_kernels(*linear_kernels(x, y, "raw"), "biased")
     assert estimate.standard_error is None
-    assert estimate.no_interval == "without one of the images there is no score"
+    assert estimate.no_interval == "one image alone makes the score"
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)

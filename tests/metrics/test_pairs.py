@@ -157,8 +157,142 @@ def test_rows_far_from_the_origin_keep_their_digits(distance, correlation):
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_narrow_features_are_compared_in_float64(dtype, distance):
     x, y = (space.to(dtype) for space in make_spaces(num_rows=30))
-    expected = compare(x.double(), y.double(), distance, "spearman")
-    assert compare(x, y, distance, "spearman") == expected
+    assert compare(x, y, distance) == compare(x.double(), y.double(), distance)
+    if dtype == torch.float32:  # half precision ties what its rounding may have told apart
+        expected = compare(x.double(), y.double(), distance, "spearman")
+        assert compare(x, y, distance, "spearman") == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("correlation", ["spearman", "kendall"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_rounding_of_narrow_features_ties_no_continuum(distance, correlation, dtype):
+    x, y = (space.to(dtype) for space in make_spaces(num_rows=200, d1=32, d2=32))
+    expected = compare(x.double(), y.double(), distance, correlation).value
+    assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=2e-6)
+
+
+def repeated(seed, num_rows=60, dim=40):
+    """Ten copies each of a few rows: most distances are equal to many others."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(num_rows // 10, dim, generator=generator, dtype=torch.float64)
+    return base.repeat_interleave(10, dim=0)
+
+
+def scaled_rows(rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return rows * torch.randn(len(rows), 1, generator=generator, dtype=torch.float64).exp()
+
+
+@pytest.mark.parametrize("correlation", ["spearman", "kendall"])
+@pytest.mark.parametrize("distance", ["cosine", "correlation"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [3, 40, 1000])
+def test_cosines_that_are_equal_but_for_rounding_are_ties(dtype, distance, correlation, dim):
+    rows = repeated(0, dim=dim)
+    x, y = (scaled_rows(rows, seed).to(dtype) for seed in (1, 2))
+    assert compare(x, y, distance, correlation).value == pytest.approx(1, abs=1e-12)
+    other = repeated(3, dim=dim)
+    plain = compare(rows.to(dtype), other.to(dtype), distance, correlation)
+    scaled = compare(x, scaled_rows(other, 4).to(dtype), distance, correlation)
+    assert scaled.value == pytest.approx(plain.value, abs=1e-12)
+    assert scaled.standard_error == pytest.approx(plain.standard_error, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_ties_of_half_precision_are_found_where_they_are_far_apart(dtype):
+    rows = torch.tensor([[1.0, 0.0], [3.0, 1.0], [1.0, 4.0]], dtype=torch.float64)
+    rows = rows.repeat_interleave(10, dim=0)
+    x, y = (scaled_rows(rows, seed).to(dtype) for seed in (1, 2))
+    for correlation in ("spearman", "kendall"):
+        assert compare(x, y, "cosine", correlation).value == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("correlation", ["spearman", "kendall"])
+@pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "on_grid",
+    [
+        lambda k: k / 10,
+        lambda k: k * 0.1,
+        lambda k: k / 3,
+        lambda k: 100 + k / 10,
+        lambda k: k / 7 - 5,
+        lambda k: 1e-6 * k,
+    ],
+    ids=["tenths", "times a tenth", "thirds", "offset", "sevenths", "small"],
+)
+def test_distances_on_a_grid_are_ties_where_whole_numbers_are(
+    on_grid, dtype, distance, correlation
+):
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randint(0, 10, (50, 5), generator=generator).double()
+    other = torch.randint(0, 3, (50, 4), generator=generator).double()
+    grid = on_grid(whole).to(dtype)
+    assert compare(grid, whole, distance, correlation).value == pytest.approx(1, abs=1e-12)
+    expected = compare(whole, other, distance, correlation).value
+    assert compare(grid, other, distance, correlation).value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_codes_have_the_ties_of_exact_arithmetic(distance):
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(0, 2, (30, 12), generator=generator).double() + torch.eye(30, 12)
+    ints = torch.randint(-3, 4, (30, 5), generator=generator).double() + 0.5 * torch.eye(30, 5)
+    lower = [(i, j) for i in range(30) for j in range(i)]
+    a, b = (
+        # Twelve digits: what is equal in exact arithmetic.
+        np.round([float(naive_distance(s[i], s[j], distance)) for i, j in lower], 12)
+        for s in (bits, ints)
+    )
+    expected = naive_kendall(a, b)
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        x, y = bits.to(dtype), ints.to(dtype)
+        tolerance = 1e-3 if dtype == torch.float16 else 1e-12
+        found = compare(x, y, distance, "kendall").value
+        assert found == pytest.approx(expected, abs=tolerance)
+    turned = bits @ rotation(12, 0)
+    found = compare(turned, ints, distance, "kendall").value
+    if distance != "correlation":  # which a rotation does not leave as it is
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("correlation", ["spearman", "kendall"])
+def test_parallel_rows_have_no_ranks(dtype, correlation):
+    _, y = make_spaces()
+    parallel = scaled_rows(y[:1].repeat(14, 1), 0).to(dtype)
+    with pytest.raises(ValueError, match=r"^x: all distances are equal$"):
+        compare(parallel, y, "cosine", correlation)
+
+
+@pytest.mark.parametrize("correlation", CORRELATIONS)
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("size", [1e160, 1.7e308, 1e-160, 1e-300])
+def test_numbers_whose_squares_leave_float64_are_compared(distance, correlation, size):
+    x, y = (space / space.abs().max() for space in make_spaces(num_rows=24))
+    expected = compare(x, y, distance, correlation)
+    for a, b in ((x * size, y), (x, y * size), (x * size, y * size), (x * size, y / 1e150)):
+        found = compare(a, b, distance, correlation)
+        assert found.value == pytest.approx(expected.value, abs=1e-12)
+        assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-9)
+
+
+def test_rows_of_very_different_lengths_keep_their_cosines():
+    x, y = make_spaces()
+    sizes = torch.logspace(-300, 300, len(x), dtype=torch.float64)[:, None]
+    for distance in ("cosine", "correlation"):
+        expected = compare(x, y, distance, "spearman").value
+        found = compare(x * sizes, y, distance, "spearman").value
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_image_far_out_leaves_the_order_of_the_others():
+    x, y = (space.float() for space in make_spaces(num_rows=40))
+    x[7] *= 1e7
+    expected = compare(x.double(), y.double(), "euclidean", "kendall").value
+    assert compare(x, y, "euclidean", "kendall").value == pytest.approx(expected, abs=5e-3)
 
 
 def test_features_may_be_mapped_from_a_file(tmp_path):

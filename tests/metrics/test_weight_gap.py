@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,3 +132,108 @@ def test_weights_that_are_not_finite_are_named():
 def test_a_state_without_weights_is_refused():
     with pytest.raises(ValueError, match=r"no tensor is named \*\.weight"):
         weight_gap({"bias": torch.ones(1)}, {"bias": torch.ones(1)})
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1.7e308, 1e-300])
+def test_weights_whose_squares_leave_float64_are_compared(size):
+    a, b = (
+        {name: value.double() / 10 for name, value in make_state(seed).items()} for seed in (0, 1)
+    )
+    expected = weight_gap(a, b)
+    found = weight_gap(scaled(a, size), scaled(b, size))
+    assert found.mean == pytest.approx(expected.mean, rel=1e-12)
+    assert found.per_layer == pytest.approx(expected.per_layer, rel=1e-12)
+    assert found.angle_degrees == pytest.approx(expected.angle_degrees, rel=1e-12)
+
+
+def scaled(state, size):
+    return {name: value * size for name, value in state.items()}
+
+
+def test_models_of_very_different_size_have_an_angle():
+    a, b = ({n: v.double() / 10 for n, v in make_state(seed).items()} for seed in (0, 1))
+    expected = weight_gap(a, b).angle_degrees
+    found = weight_gap(scaled(a, 1e200), scaled(b, 1e-200))
+    assert found.angle_degrees == pytest.approx(expected, rel=1e-12)
+    assert found.mean == pytest.approx(2, abs=1e-12)
+
+
+def test_tiny_layer_beside_a_huge_one_keeps_its_gap():
+    a = {
+        "0.weight": torch.tensor([3e-200], dtype=torch.float64),
+        "1.weight": torch.tensor([1e200], dtype=torch.float64),
+    }
+    b = {name: value * factor for (name, value), factor in zip(a.items(), (3, 1), strict=True)}
+    assert weight_gap(a, b).per_layer == pytest.approx({"0.weight": 1.0, "1.weight": 0.0})
+
+
+def linear_layers():
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda value: value.numpy(),
+        lambda value: value.numpy().astype(">f4"),
+        lambda value: value.numpy().astype(">f8"),
+        lambda value: value.numpy().astype(np.longdouble),
+        lambda value: value.numpy()[..., ::-1],
+        lambda value: np.broadcast_to(value.numpy(), value.shape),
+    ],
+    ids=["numpy", "big-endian", "big-endian double", "longdouble", "reversed", "read-only"],
+)
+def test_states_of_numpy_arrays_are_compared(convert):
+    a, b = (linear_layers().state_dict() for _ in range(2))
+    b = {name: value + 0.5 for name, value in b.items()}
+    expected = weight_gap(a, b)
+    found = weight_gap(*({name: convert(v) for name, v in s.items()} for s in (a, b)))
+    assert found.per_layer == pytest.approx(expected.per_layer)
+    assert found.angle_degrees == pytest.approx(expected.angle_degrees)
+
+
+def test_modules_are_compared_by_their_states():
+    a, b = linear_layers(), linear_layers()
+    with torch.no_grad():
+        b[0].weight.add_(1)
+    assert weight_gap(a, b) == weight_gap(a.state_dict(), b.state_dict())
+
+
+WANTED = "want a dense tensor or array of real numbers, not"
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        (torch.eye(3).to_sparse(), f"{WANTED} one of layout torch.sparse_coo"),
+        (torch.empty(3, 3, device="meta"), f"{WANTED} one on the meta device, which has no values"),
+        (torch.eye(3).to(torch.complex64), f"{WANTED} one of torch.complex64"),
+        (np.eye(3).astype(complex), f"{WANTED} ndarray of dtype complex128"),
+        (np.eye(3).astype(object), f"{WANTED} ndarray of dtype object"),
+        (np.array([["a"]]), f"{WANTED} ndarray of dtype <U1"),
+        (np.ma.masked_array(np.eye(3), mask=np.eye(3)), f"{WANTED} MaskedArray of dtype float64"),
+        ([[1.0]], f"{WANTED} list"),
+        (None, f"{WANTED} NoneType"),
+        (torch.nn.LazyLinear(3).weight, f"{WANTED} one without values (a lazy parameter)"),
+        (np.full((3, 3), np.longdouble("1e4000")), "not finite"),
+    ],
+)
+def test_weights_that_are_no_dense_real_numbers_are_refused(weights, problem):
+    fine = {"encoder.fc.weight": torch.eye(3)}
+    bad = {"encoder.fc.weight": weights}
+    for states, name in (((bad, fine), "state_a"), ((fine, bad), "state_b")):
+        with pytest.raises(ValueError) as caught:
+            weight_gap(*states)
+        assert str(caught.value) == f"{name}, encoder.fc.weight: {problem}"
+
+
+def test_what_is_no_state_is_refused():
+    state = {"weight": torch.ones(2)}
+    with pytest.raises(ValueError, match=r"^state_b: want a module or a mapping of weights, not"):
+        weight_gap(state, [torch.ones(2)])
+    with pytest.raises(ValueError, match=r"^no tensor is named \*\.weight$"):
+        weight_gap({0: torch.ones(2)}, {0: torch.ones(2)})
