@@ -60,6 +60,7 @@ def eval_alignment(
     verbose: Verbose = False,
 ) -> None:
     """CKA, RSA and other similarities of a run's models, at every saved epoch, on all images."""
+    from alignctl.cli_alignment import interval_lines, last_table, notes_of, tables_of
     from alignctl.commands import eval_alignment as command
     from alignctl.commands.adoption import subject_of
     from alignctl.console import print_line, print_table
@@ -91,10 +92,10 @@ def eval_alignment(
     result = command.run(plan, json_output=as_json)
     if as_json:
         return print_result(result)
-    for title, columns, rows in command.tables_of(result, plan):
+    for title, columns, rows in tables_of(result, plan):
         print_table(title, columns, rows)
-    print_table(*command.last_table(result, plan))
-    for line in (*command.interval_lines(result), *command.notes_of(result, plan)):
+    print_table(*last_table(result, plan))
+    for line in (*interval_lines(result), *notes_of(result, plan)):
         print_line(line)
     return print_line(f"{plan.run.alignment}: {result.evaluated} new evaluations")
 

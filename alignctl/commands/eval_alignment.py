@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignctl.commands.absences import absences, changes
 from alignctl.commands.adoption import (
@@ -16,7 +16,7 @@ from alignctl.commands.adoption import (
     select,
     there,
 )
-from alignctl.commands.compare import check_confidence, interval_notes
+from alignctl.commands.compare import check_confidence
 from alignctl.config import StudyConfig
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import (
@@ -26,9 +26,7 @@ from alignctl.config.metrics import (
     USUAL_OF_RUNS,
     AnyMetric,
     CkaConfig,
-    heading,
     parse_metrics,
-    short_name,
 )
 from alignctl.config.validation import unknown
 from alignctl.console import CountView
@@ -39,8 +37,10 @@ from alignctl.runs import RunDirectory
 from alignctl.runs.directory import comparable_epochs
 from alignctl.runs.lock import run_lock
 
+if TYPE_CHECKING:
+    from alignctl.analysis.alignment import AlignmentJob
+
 SPLITS = ("train", "test")
-_COLUMNS_AT_MOST = 12
 _SHOWN = ("epoch", "split", "reference", "objective", "metric", "value", "ci_low", "ci_high",
           "p_value", "num_images", "form", "interval", "note")  # fmt: skip
 INTERVALS = ("stratified", "simple")
@@ -252,23 +252,36 @@ def _epochs(
 
 def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
-    from alignctl.analysis.alignment import (
-        AlignmentJob,
-        csv_files,
-        drop_stale,
-        evaluate,
-        pending,
-        read_table,
-    )
-    from alignctl.analysis.feature_store import drop_passing
+    from alignctl.analysis.alignment import csv_files, drop_stale, pending, read_table
     from alignctl.analysis.models import refuse_unknown_layer
-    from alignctl.engine.launch import launch
-    from alignctl.engine.placement import plan_processes
-    from alignctl.metrics.comparison import Question
 
     refuse_other_launchers()
+    job = _job_of(plan)
+    refuse_unknown_layer(plan.study, plan.options.representation)
+    adopt(plan.subject, "eval-alignment")
+    if plan.subject.original is not None:
+        with run_lock(plan.run.path, "eval-alignment"):
+            copy_tables(drop_stale(plan.run), plan.subject.output)
+    todo = pending(plan.run, job, read_table(plan.run))
+    if todo:
+        _evaluate(plan, job, json_output=json_output)
+    copy_tables(csv_files(plan.run, job), plan.subject.output)
+    return EvalResult(
+        run=str(plan.run.path),
+        representation=plan.options.representation,
+        confidence=plan.options.confidence,
+        evaluated=len(todo),
+        rows=_rows(plan),
+    )
+
+
+def _job_of(plan: EvalPlan) -> "AlignmentJob":
+    """The plan as workers take it."""
+    from alignctl.analysis.alignment import AlignmentJob
+    from alignctl.metrics.comparison import Question
+
     options = plan.options
-    job = AlignmentJob(
+    return AlignmentJob(
         run=plan.run.path.absolute(),
         pairs=plan.pairs,
         splits=plan.splits,  # type: ignore[arg-type]
@@ -284,33 +297,27 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
         dataset=plan.study.dataset,
         interval=options.interval,  # type: ignore[arg-type]
     )
-    refuse_unknown_layer(plan.study, options.representation)
-    adopt(plan.subject, "eval-alignment")
-    if plan.subject.original is not None:
-        with run_lock(plan.run.path, "eval-alignment"):
-            copy_tables(drop_stale(plan.run), plan.subject.output)
-    todo = pending(plan.run, job, read_table(plan.run))
-    if todo:
-        processes = plan_processes(
-            plan.num_processes, limit=available_cores(), limit_name="cores", device=plan.device
-        )
-        events = plan.run.events_file
-        with (
-            run_lock(plan.run.path, "eval-alignment"),
-            CountView(json_output=json_output) as view,
-        ):
-            try:
-                launch(evaluate, job, plan=processes, events_file=events, listener=view)
-            finally:
-                drop_passing(plan.run.features, os.getpid())
-    copy_tables(csv_files(plan.run, job), plan.subject.output)
-    return EvalResult(
-        run=str(plan.run.path),
-        representation=options.representation,
-        confidence=options.confidence,
-        evaluated=len(todo),
-        rows=_rows(plan),
+
+
+def _evaluate(plan: EvalPlan, job: "AlignmentJob", *, json_output: bool) -> None:
+    """Fill in the run's tables, in worker processes."""
+    from alignctl.analysis.alignment import evaluate
+    from alignctl.analysis.feature_store import drop_passing
+    from alignctl.engine.launch import launch
+    from alignctl.engine.placement import plan_processes
+
+    processes = plan_processes(
+        plan.num_processes, limit=available_cores(), limit_name="cores", device=plan.device
     )
+    events = plan.run.events_file
+    with (
+        run_lock(plan.run.path, "eval-alignment"),
+        CountView(json_output=json_output) as view,
+    ):
+        try:
+            launch(evaluate, job, plan=processes, events_file=events, listener=view)
+        finally:
+            drop_passing(plan.run.features, os.getpid())
 
 
 def _rows(plan: EvalPlan) -> list[dict[Hashable, Any]]:
@@ -325,75 +332,3 @@ def _rows(plan: EvalPlan) -> list[dict[Hashable, Any]]:
     found = chosen[list(_SHOWN)].astype(object)
     rows = found.where(found.notna(), None).to_dict("records")
     return [row for row in rows if (row["reference"], row["objective"]) in plan.pairs]
-
-
-def tables_of(result: EvalResult, plan: EvalPlan) -> list[tuple[str, list[str], list[list[Any]]]]:
-    """Title, columns and rows of each table to print: one line per epoch, a column per pair.
-
-    All metrics of a split stand in one table where that is not too wide.
-    """
-    tables = []
-    for split in plan.splits:
-        rows = [row for row in result.rows if row["split"] == split]
-        metrics = list(dict.fromkeys(row["metric"] for row in rows))
-        in_one = len(metrics) * len(plan.pairs) <= _COLUMNS_AT_MOST
-        for group in [metrics] if in_one else [[metric] for metric in metrics]:
-            title = "Similarity" if in_one else short_name(group[0])
-            title += f" to {plan.reference}" if plan.reference else ""
-            title += f" on {split} ({result.representation})"
-            chosen = [row for row in rows if row["metric"] in group]
-            tables.append((title, *_by_epoch(chosen, plan, group, with_metric=in_one)))
-    return tables
-
-
-def _by_epoch(
-    rows: list[dict[Hashable, Any]], plan: EvalPlan, metrics: list[str], *, with_metric: bool
-) -> tuple[list[str], list[list[Any]]]:
-    lines: dict[int, dict[tuple[str, str], float]] = {}
-    for row in rows:
-        label = plan.label(row["reference"], row["objective"])
-        lines.setdefault(row["epoch"], {})[row["metric"], label] = row["value"]
-    keys = [(metric, plan.label(*pair)) for metric in metrics for pair in plan.pairs]
-    headings = [f"{heading(metric)} {label}" if with_metric else label for metric, label in keys]
-    return ["epoch", *headings], [[epoch, *map(lines[epoch].get, keys)] for epoch in sorted(lines)]
-
-
-def interval_lines(result: EvalResult) -> list[str]:
-    """What to print of the intervals of the last epoch shown."""
-    last = max(row["epoch"] for row in result.rows)
-    return interval_notes([row for row in result.rows if row["epoch"] == last])
-
-
-def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list[list[Any]]]:
-    """Title, columns and rows to print: intervals and p-values after the last epoch shown."""
-    last = max(row["epoch"] for row in result.rows)
-    rows = [row for row in result.rows if row["epoch"] == last]
-    p_column = ["p"] if plan.options.permutations else []
-    columns = ["split", "pair" if plan.reference is None else "objective", "metric", "value",
-               "low", "high", *p_column, "images"]  # fmt: skip
-    lines = [
-        [
-            row["split"],
-            plan.label(row["reference"], row["objective"]),
-            short_name(row["metric"]),
-            *(row[key] for key in ("value", "ci_low", "ci_high")),
-            *([row["p_value"]] if p_column else []),
-            row["num_images"],
-        ]
-        for row in rows
-    ]
-    return f"After epoch {last}, with {100 * result.confidence:g} % intervals", columns, lines
-
-
-def notes_of(result: EvalResult, plan: EvalPlan) -> list[str]:
-    """Lines to print below the tables: why rows have no value, or what they are read with."""
-    epochs: dict[tuple[str, ...], list[str]] = {}
-    for row in result.rows:
-        if row["note"]:
-            label = plan.label(row["reference"], row["objective"])
-            key = (row["split"], label, short_name(row["metric"]), row["note"])
-            epochs.setdefault(key, []).append(str(row["epoch"]))
-    return [
-        f"{split}, {label}, {metric}, epoch {', '.join(listed)}: {note}"
-        for (split, label, metric, note), listed in epochs.items()
-    ]

@@ -111,16 +111,16 @@ def _ratio_of_means(terms: torch.Tensor) -> Estimate:
     for name, value in (("x", self_x), ("y", self_y)):
         if not value > 0:
             raise ValueError(f"{name}: no batch varies")
-    geometric = math.sqrt(self_x) * math.sqrt(self_y)
+    geometric = math.sqrt(self_x * self_y)
     score = cross / geometric
     if len(terms) < _MIN_BATCHES:
         few = f"it takes {_MIN_BATCHES} batches, not {len(terms)}"
         return Estimate(score, no_interval=few)
     # Without one batch; a space with itself may have less than nothing left, which has no root.
     a, b, c = (terms.sum(dim=0) - terms).T
-    without = a / b.sqrt() / c.sqrt()
-    if not bool(without.isfinite().all()):
+    if not bool(((b > 0) & (c > 0)).all()):
         return Estimate(score, no_interval="without one of the batches there is no score")
+    without = a / (b * c).sqrt()
     others = len(terms) - 1
     squares = float((without - without.mean()).square().sum())
     error = math.sqrt(others / len(terms) * squares)

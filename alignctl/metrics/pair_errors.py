@@ -76,10 +76,14 @@ def pearson_pulls(a: Floats, b: Floats, compared: Compared) -> Floats:
     pairs = a.size - (compared.groups.shape[1] - 1)
     sums = [np.sum(v) - compared.image_sums(v) for v in (a, b, a * b, a * a, b * b)]
     mean_a, mean_b, products, squares_a, squares_b = (part / pairs for part in sums)
-    whole, without = float(np.mean(a * b)), products - mean_a * mean_b
-    for values, squares, mean in ((a, squares_a, mean_a), (b, squares_b, mean_b)):
-        variance, left = float(np.mean(values * values)), squares - mean**2
-        whole /= math.sqrt(variance)
-        without = without / np.sqrt(np.where(left > GONE * variance, left, np.nan))
+    variances = [float(np.mean(values * values)) for values in (a, b)]
+    lefts = [
+        np.where(left > GONE * variance, left, np.nan)
+        for left, variance in zip(
+            (squares_a - mean_a**2, squares_b - mean_b**2), variances, strict=True
+        )
+    ]
+    whole = float(np.mean(a * b)) / math.sqrt(math.prod(variances))
+    without = (products - mean_a * mean_b) / np.sqrt(math.prod(lefts))
     pulls: Floats = (compared.groups.size - 1) * (whole - without)
     return pulls

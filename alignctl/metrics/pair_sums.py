@@ -80,7 +80,7 @@ class Spread:
     @property
     def score(self) -> float:
         """Cross over the geometric mean of the others: 1 for the same space twice."""
-        return self.cross / math.sqrt(self.self_x) / math.sqrt(self.self_y)
+        return self.cross / math.sqrt(self.self_x * self.self_y)  # exactly 1: sqrt(a a) is a
 
 
 def refuse_few_rows(statistic: Statistic, count: int) -> None:
@@ -177,8 +177,8 @@ def influence(
     Source: Quenouille 1956, Tukey 1958.
     """
     a, b, c = (rows.without_one(statistic, sums) for rows, sums in (cross, self_x, self_y))
-    # Divided one by one, as the score itself: two spaces that are one have influences of 0.
-    a = a / _varying(b, spread.self_x).sqrt() / _varying(c, spread.self_y).sqrt()
+    # Divided as the score itself: two spaces that are one have influences of exactly 0.
+    a = a / (_varying(b, spread.self_x) * _varying(c, spread.self_y)).sqrt()
     return (cross[1].count - 1) * (spread.score - a)
 
 

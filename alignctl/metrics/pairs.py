@@ -228,7 +228,9 @@ def _pearson(a: Floats, b: Floats) -> tuple[float, Floats]:
 
 
 def _spearman(r: Ints, s: Ints) -> tuple[float, Floats]:
-    return _linearised(_grade_products, 3, r, s)
+    _, influence = _linearised(_grade_products, 3, r, s)
+    u, v = _grades(r), _grades(s)
+    return float(u @ v) / math.sqrt(float(u @ u) * float(v @ v)), influence
 
 
 def _kendall(r: Ints, s: Ints) -> tuple[float, Floats]:
@@ -257,8 +259,9 @@ def _linearised(
     """
     cross, self_a, self_b = (covariance_terms(*ab) for ab in ((a, b), (a, a), (b, b)))
     variance_a, variance_b = float(self_a.mean()), float(self_b.mean())
-    cross = cross / math.sqrt(variance_a) / math.sqrt(variance_b)
-    score = float(cross.mean())
+    geometric = math.sqrt(variance_a * variance_b)
+    score = float(cross.mean()) / geometric  # exactly 1 for the same numbers twice
+    cross = cross / geometric
     return score, degree * (cross - score / 2 * (self_a / variance_a + self_b / variance_b))
 
 
