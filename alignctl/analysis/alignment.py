@@ -131,8 +131,8 @@ def _images(
     images = context.in_turn(load) if loading_writes(dataset) else load()
     for found in images.values():
         check_image_size(run.config.encoder, *found.image_shape)
-        for text in found.notices:
-            context.report("notice", text=text)
+    for text in dict.fromkeys(text for found in images.values() for text in found.notices):
+        context.report("notice", text=text)
     if context.is_first and run.original is None:
         for text in doubts_about(run, images, dataset):
             context.report("warning", text=text)

@@ -113,7 +113,7 @@ def _load_in_turn(context: WorkerContext, job: TrainingJob) -> TrainingData:
             return load_training_data(study, context.device)
         notices = check_test_data(study, images=not RunDirectory(job.run).exists)
         data = load_training_data(study, context.device)
-        return replace(data, notices=(*data.notices, *notices))
+        return replace(data, notices=tuple(dict.fromkeys((*data.notices, *notices))))
 
     return context.in_turn(load) if loading_writes(study.dataset) else load()
 

@@ -116,6 +116,8 @@ def test_compare_plans_the_usual_metrics_or_those_chosen(plan_of):
         "confidence": 0.95,
         "permutations": 9,
         "device": "cpu",
+        "ids": "auto (columns that look like ids)",
+        "features": "auto (columns that look like features)",
     }
 
 
