@@ -23,7 +23,7 @@ from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.tables import read_parquet
 from alignctl.training.worker import TrainingJob
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 NUM_KILLS = 60
 TINY = [

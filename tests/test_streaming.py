@@ -16,7 +16,7 @@ from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import file_digest
 from alignctl.runs.directory import checkpoint_file
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 STUDY = [
     "name=streamed", "encoder.width=0.0625", "projector.hidden_dim=16", "projector.output_dim=8",

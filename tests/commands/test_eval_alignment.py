@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from alignctl.cli_alignment import last_table, tables_of
 from alignctl.commands.eval_alignment import (
     EvalOptions,
     EvalPlan,
     EvalResult,
-    last_table,
     plan,
-    tables_of,
 )
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.errors import ConfigError

@@ -56,6 +56,7 @@ def test_what_the_library_converts_is_loaded_in_turn(make_study, monkeypatch, da
     assert done == (["load"] if dataset == "digits" else ["turn", "load"])
 
 
+@pytest.mark.soak
 def test_two_processes_train_and_evaluate_together(tmp_path, folder):
     """For training one converts the folder and the other waits; for evaluating both start to."""
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}

@@ -9,7 +9,7 @@ import pytest
 from alignctl.runs import RunDirectory
 from alignctl.runs.tables import read_parquet
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
 SMALL = [
     "dataset.classes=4", "dataset.images_per_class=16", "projector.hidden_dim=16",

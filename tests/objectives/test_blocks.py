@@ -235,6 +235,7 @@ def exact_losses(kinds, labels, counts, temperature=0.5):
     return {"nscl": np.average(nscl, weights=views), "scl": np.average(scl, weights=views)}
 
 
+@pytest.mark.soak
 def test_sixteen_thousand_anchors_take_the_memory_of_a_few_blocks(tmp_path):
     kinds, labels, drawn, views = repeated_images()
     np.savez(tmp_path / "batch.npz", views=views, labels=labels[drawn])

@@ -35,7 +35,11 @@ needs_gpu = [
 ]
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4], ids=lambda number: f"{number}-processes")
+@pytest.fixture(
+    scope="module",
+    params=[1, 2, pytest.param(4, marks=pytest.mark.soak)],
+    ids=lambda number: f"{number}-processes",
+)
 def found(request, small_study, tmp_path_factory):
     """What each worker of one launch returned, in the order of ranks."""
     events_file = tmp_path_factory.mktemp("launch") / "events.jsonl"

@@ -12,7 +12,13 @@ from alignctl.training.worker import TrainingJob, train
 pytestmark = pytest.mark.timeout(300)
 
 OBJECTIVES = ["cl", "dcl", "nscl", "scl", "ce"]
-PLACES = [("objectives", 2), ("data", 2), ("data", 4), ("mesh", 4)]
+LONG = pytest.mark.soak  # four processes on two cores
+PLACES = [
+    ("objectives", 2),
+    ("data", 2),
+    pytest.param(("data", 4), marks=LONG),
+    pytest.param(("mesh", 4), marks=LONG),
+]
 
 
 @pytest.fixture(scope="module")
