@@ -116,10 +116,10 @@ def compare(
     as_json: Json = False,
     verbose: Verbose = False,
 ) -> None:
-    """All similarities of two feature matrices, in files of any of these kinds:
+    """All similarities of two files of features, such as .npy, .pt, .parquet or .csv.
 
-    .npy, .npz, .mat, .pt, .pth, .safetensors, .parquet, .feather, .arrow, .csv or .tsv. Ids of
-    rows are never counted as features; where both files have them, rows are joined by them.
+    Also .npz, .mat, .pth, .safetensors, .feather, .arrow and .tsv. Ids of rows are never counted as
+    features; where both files have them, rows are joined by them.
     """
     from alignctl.commands import compare as command
     from alignctl.console import print_line, print_table

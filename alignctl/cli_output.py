@@ -39,7 +39,7 @@ def print_plan(summary: dict[str, Any]) -> None:
 
     from alignctl.console import print_text
 
-    print_text(yaml.safe_dump(summary, sort_keys=False, width=100))
+    print_text(yaml.safe_dump(summary, sort_keys=False, width=100, allow_unicode=True))
 
 
 def print_warnings(lines: Sequence[str]) -> None:

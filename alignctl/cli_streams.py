@@ -11,7 +11,7 @@ _STRICT = ("strict", "surrogateescape")
 
 
 @dataclass
-class Losses:
+class LostOutput:
     """What could not be written to standard output."""
 
     error: OSError | None = None
@@ -28,7 +28,7 @@ class Losses:
 class _Forgiving(io.FileIO):
     """A descriptor that takes what cannot be written as written, and keeps the reason."""
 
-    def __init__(self, descriptor: int, losses: Losses) -> None:
+    def __init__(self, descriptor: int, losses: LostOutput) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._losses = losses
 
@@ -42,15 +42,15 @@ class _Forgiving(io.FileIO):
 
 
 @contextlib.contextmanager
-def forgiving_streams() -> Iterator[Losses]:
+def forgiving_streams() -> Iterator[LostOutput]:
     """While this is open, printing raises nothing; what standard output lost is in the value.
 
     A disk may be full, a reader gone: what a command computes and writes to its files does not
     depend on it. What a stream's encoding lacks is written as an escape, such as \\xb0.
     """
-    lost = Losses()
+    lost = LostOutput()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _forgiving(sys.stdout, lost), _forgiving(sys.stderr, Losses())
+    sys.stdout, sys.stderr = _forgiving(sys.stdout, lost), _forgiving(sys.stderr, LostOutput())
     try:
         yield lost
     finally:
@@ -60,7 +60,7 @@ def forgiving_streams() -> Iterator[Losses]:
         sys.stdout, sys.stderr = before
 
 
-def _forgiving(stream: TextIO, losses: Losses) -> TextIO:
+def _forgiving(stream: TextIO, losses: LostOutput) -> TextIO:
     """A stream to the same descriptor; the stream itself where it has none, as in a notebook."""
     if not isinstance(stream, io.TextIOWrapper):
         return stream

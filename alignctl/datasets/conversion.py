@@ -148,7 +148,10 @@ def _has_more_bits(image: Image.Image) -> bool:
     """Whether the file has more than 8 bits per channel, which Pillow cuts to 8 in some modes."""
     if image.mode in _WIDE:
         return True
-    layouts: list[Any] = [tile[3] for tile in getattr(image, "tile", [])]  # of bytes, by decoder
+    tiles = getattr(image, "tile", [])
+    if any(tile[0] == "SGI16" for tile in tiles):
+        return True
+    layouts: list[Any] = [tile[3] for tile in tiles]  # of bytes, by decoder
     if image.format == "PPM":  # ("RGB", the largest value)
         return any(each[-1] > _BYTE for each in layouts if isinstance(each, tuple))
     return any(re.search(r";16[BLN]", str(each)) for each in layouts)

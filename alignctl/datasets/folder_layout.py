@@ -64,21 +64,21 @@ def test_folder(root: Path, train: SplitFolder) -> tuple[SplitFolder, tuple[str,
 
     Raises MissingSplitError where there is none.
     """
-    passed_over: list[str] = []
+    passed_over: list[tuple[Path, str]] = []
     for folder in _named(root, _TEST):
         found = _labelled_as(train, folder)
         if found is not None and not passed_over:
             return found, ()
         if found is not None:
-            why = f"no folder of a class of '{train.path}': {'; '.join(passed_over)}"
-            return found, (f"'{folder}' is taken as the test split, for others have {why}",)
-        passed_over.append(f"in '{folder}', {_contents(folder)}")
+            missing = f"class of '{train.path}'" if train.is_labelled else "image"
+            why = "; ".join(f"'{other}' has no {missing} ({holds})" for other, holds in passed_over)
+            return found, (f"'{folder}' is the test split: {why}",)
+        passed_over.append((folder, _contents(folder)))
+    without = "".join(f"; '{other}' has none ({holds})" for other, holds in passed_over)
     wanted = f"with a class of '{train.path}'" if train.is_labelled else "with images"
     raise MissingSplitError(
         f"dataset.path: '{root}' has no folder test/ or val/ (or valid/, validation/, testing/) "
-        f"{wanted}"
-        f"{''.join(f'; {each}' for each in passed_over)}; dataset.test_fraction=0.2 sets a part of "
-        "the training images aside"
+        f"{wanted}{without}; dataset.test_fraction=0.2 sets a part of the training images aside"
     )
 
 

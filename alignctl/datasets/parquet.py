@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alignctl.config.datasets import ParquetConfig
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import decode_images
+from alignctl.datasets.labels import UNLABELLED
 from alignctl.datasets.shards import refuse_gaps
 from alignctl.datasets.source import Source, Split, data_folder, left_out
 from alignctl.errors import ConfigError, DataError, MissingSplitError
@@ -27,20 +28,25 @@ _LABEL_COLUMNS = "label", "fine_label"
 def parquet_source(config: ParquetConfig, split: Split) -> Source:
     """The images of one split; ids count the rows through the shards in the order of their names.
 
-    Class names come from the schema's metadata; without them they are the numbers of the labels.
+    Class names come from the schema's metadata; without them they are the numbers of the training
+    labels. Where no training image has a label, all are of one class.
     Raises ConfigError if the folder or its shards are missing, DataError if a shard is damaged.
     """
     root = data_folder(config.path)
     train = _shards(root, "train")
     if not train:
         raise ConfigError(_no_shards(root, "train"))
-    shards, notices = (train, ()) if split == "train" else _test_shards(root)
-    labels = [_read_labels(shard) for shard in shards]
-    names = _class_names(train[0])
-    if not names:
-        # counted over both splits: a test split may lack the last classes
-        known = labels if split == "train" else [*labels, *map(_read_labels, train)]
-        names = tuple(str(label) for label in range(max(map(_num_classes, known))))
+    known = [_read_labels(shard) for shard in train]
+    is_labelled = max(map(_num_classes, known)) > 0
+    shards, notices = (
+        (train, ()) if split == "train" else _test_shards(root, any_of=not is_labelled)
+    )
+    if is_labelled:
+        labels = known if split == "train" else [_read_labels(shard) for shard in shards]
+        names = _class_names(train[0]) or tuple(map(str, range(max(map(_num_classes, known)))))
+    else:
+        labels = [np.zeros(len(_read_labels(shard)), dtype=np.int64) for shard in shards]
+        names = (UNLABELLED,)
     for shard, shard_labels in zip(shards, labels, strict=True):
         if _num_classes(shard_labels) > len(names):
             row = int(shard_labels.argmax())
@@ -79,12 +85,15 @@ def _shards(root: Path, prefix: str) -> list[Path]:
     return found[0]
 
 
-def _test_shards(root: Path) -> tuple[list[Path], tuple[str, ...]]:
-    """The files of the first usual split that has labels, and what to say of those before it."""
+def _test_shards(root: Path, *, any_of: bool) -> tuple[list[Path], tuple[str, ...]]:
+    """The files of the first usual split that has labels, and what to say of those before it.
+
+    any_of: the first that is there, with labels or without.
+    """
     unlabelled: list[str] = []
     for prefix in _TEST_PREFIXES:
         shards = _shards(root, prefix)
-        if shards and _has_labels(shards):
+        if shards and (any_of or _has_labels(shards)):
             passed_over = ", ".join(unlabelled)
             text = f"{root}: no labels in {passed_over}; testing is on {prefix}-*.parquet"
             return shards, (text,) if unlabelled else ()

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from alignctl.config.base import expanded
 from alignctl.config.datasets import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
@@ -190,8 +191,12 @@ def _select(source: Source, config: DatasetSelection, split: Split) -> _Selectio
 
 def data_folder(path: Path) -> Path:
     """The folder that `dataset.path` names; ConfigError where there is none."""
-    root = path.expanduser()
-    if not root.is_dir():
+    root = expanded(path)
+    try:
+        is_there = root.is_dir()
+    except OSError as error:  # as of a name that is too long
+        raise ConfigError(f"dataset.path: {root}: {error.strerror}") from error
+    if not is_there:
         raise ConfigError(
             f"dataset.path: there is no folder '{root}'; pass dataset.path=DIR for where it lies"
         )

@@ -28,7 +28,7 @@ def refuse_unusable(values: Any, name: str, wanted: str = "real") -> None:
     if not isinstance(values, Tensor):
         raise ValueError(f"{name}: want a tensor, not {type(values).__name__}")
     if values.layout != torch.strided or values.is_nested:
-        raise ValueError(f"{name}: want a dense tensor, not a sparse one: use .to_dense()")
+        raise ValueError(f"{name}: want a dense tensor, such as .to_dense() gives")
     if values.is_quantized:
         raise ValueError(f"{name}: want numbers, not {values.dtype}: use .dequantize()")
     if values.is_meta:
@@ -56,7 +56,8 @@ def _from_numpy(values: Any, name: str) -> Tensor:
         raise ValueError(f"{name}: want a dense array, not a sparse one: use .toarray()")
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:  # rows of several lengths, a tensor on a GPU in a list
+    # rows of several lengths; a list of tensors on a GPU, or of such that ask for gradients
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name}: is no array of numbers: {error}") from error
     if array.dtype.kind not in "biufc":
         raise ValueError(f"{name}: want numbers, not {array.dtype}")

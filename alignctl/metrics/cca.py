@@ -59,9 +59,9 @@ def pwcca(x: CentredRows, y: CentredRows) -> float:
     a, b = _principal(x, "x").basis, _principal(y, "y").basis
     if a.shape[1] + b.shape[1] >= x.count - 1:
         raise ValueError(
-            f"PWCCA of {a.shape[1]} and {b.shape[1]} directions needs more than "
-            f"{a.shape[1] + b.shape[1] + 1} images, not {x.count}: unrelated spaces would share "
-            "directions, and nothing says which of them to weigh"
+            f"PWCCA needs more images than {x.count}: its spaces have {a.shape[1]} and "
+            f"{b.shape[1]} directions, and {x.count} images have room for {x.count - 1} in all, so "
+            "that its weights would not follow from the data; reduce the features, or take svcca"
         )
     found = _canonical(a, b)
     gaps = -found.correlations.diff()

@@ -180,7 +180,7 @@ class _Survey:
         self._refuse_failures(found)  # before the rest takes its time
         found |= self.in_memory()
         self._refuse_failures(found)
-        if all(isinstance(outcome, ValueError) for outcome in found.values()):
+        if found and all(isinstance(outcome, ValueError) for outcome in found.values()):
             raise next(iter(found.values()))  # type: ignore[misc]
         return found
 

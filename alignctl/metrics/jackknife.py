@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,16 +44,18 @@ class Strata:
         """A class for each label that occurs; ValueError unless there is a label for each image."""
         if labels is None:
             return cls.single(num_images)
-        values = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        values = _label_array(labels)
         if values.shape != (num_images,):
             raise ValueError(f"labels: want one for each of {num_images} rows, got {values.shape}")
-        missing = np.flatnonzero(values.dtype.kind == "f" and np.isnan(values))
+        missing = np.flatnonzero(values != values)  # noqa: PLR0124 (of NaN and NaT)
         if len(missing):
             raise ValueError(f"labels: row {missing[0]} has none")
         try:
             found, index = np.unique(values, return_inverse=True)
         except TypeError as error:  # None among others
             raise ValueError("labels: want numbers or texts that can be compared") from error
+        if len(found) == num_images:  # each is alone in its class: nothing is stratified
+            return cls.single(num_images)
         return cls(torch.from_numpy(index.astype(np.int64)), len(found), "stratified")
 
     def at(self, images: Tensor | slice) -> "Strata":
@@ -67,6 +70,18 @@ class Strata:
         powers = pulls.cpu()[:, None] ** torch.arange(POWERS)  # a GPU adds in any order
         sums = powers.new_zeros(self.count, POWERS).index_add_(0, self.index, powers)
         return sums.to(pulls.device)
+
+
+def _label_array(labels: Any) -> NDArray[Any]:
+    """Labels as an array of numpy; ValueError where they are none."""
+    if isinstance(labels, np.ma.MaskedArray):
+        raise ValueError("labels: masked arrays are not read: leave out or fill what is masked")
+    try:
+        if isinstance(labels, Tensor):
+            return np.asarray(labels.detach().cpu().tolist())
+        return np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f"labels: want one number or text for each row: {error}") from error
 
 
 def jackknife_estimate(value: float, sums: Tensor, *, kind: IntervalKind) -> Estimate:

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -280,10 +281,15 @@ def runs_and_changes(words: Sequence[str]) -> tuple[list[str], list[str]]:
     runs: list[str] = []
     changes: list[str] = []
     for word in words:
-        is_there = Path(word).expanduser().exists() or (RUNS / word).exists()
-        is_change = re.match(r"[\w.\s]+=", word) is not None and not is_there
+        is_change = re.match(r"[\w.\s]+=", word) is not None and not _is_there(word)
         (changes if is_change else runs).append(word)
     return runs, changes
+
+
+def _is_there(word: str) -> bool:
+    with suppress(OSError):  # a value may be too long for a name
+        return expanded(word).exists() or (RUNS / word).exists()
+    return False
 
 
 def find(run: str | None, *, sweeps: bool = False) -> Path:

@@ -15,6 +15,7 @@ from alignctl.datasets import loading_writes
 from alignctl.encoders import check_image_size
 from alignctl.engine.collectives import make_mesh
 from alignctl.engine.context import WorkerContext
+from alignctl.errors import DataError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.training.cohort import build_member
 from alignctl.training.data import TrainingData, check_test_data, load_training_data
@@ -111,11 +112,26 @@ def _load_in_turn(context: WorkerContext, job: TrainingJob) -> TrainingData:
     def load() -> TrainingData:
         if not context.is_first:
             return load_training_data(study, context.device)
-        notices = check_test_data(study, images=not RunDirectory(job.run).exists)
-        data = load_training_data(study, context.device)
-        return replace(data, notices=tuple(dict.fromkeys((*data.notices, *notices))))
+        return _load_both_splits(context, job)
 
     return context.in_turn(load) if loading_writes(study.dataset) else load()
+
+
+def _load_both_splits(context: WorkerContext, job: TrainingJob) -> TrainingData:
+    """The training data, once the test split was looked at; DataError with the faults of both."""
+    unreadable: list[DataError] = []
+    notices: tuple[str, ...] = ()
+    try:
+        notices = check_test_data(job.study, images=not RunDirectory(job.run).exists)
+    except DataError as error:
+        unreadable.append(error)
+    try:
+        data = load_training_data(job.study, context.device)
+    except DataError as error:
+        unreadable.append(error)
+    if unreadable:
+        raise DataError("\n".join(map(str, reversed(unreadable))))
+    return replace(data, notices=tuple(dict.fromkeys((*data.notices, *notices))))
 
 
 def _report_start(session: Session, progress: Progress) -> None:

@@ -116,3 +116,19 @@ def test_a_first_word_that_names_a_file_is_a_study_though_it_has_an_equals_sign(
     Path("seed=7").mkdir()
     assert plan_of("pretrain", "seed=7")["study"]["name"] == "digits"
     assert plan_of("pretrain", f"objectives=[{' ' * 300}cl]")["study"]["name"] == "digits"
+
+
+def test_a_home_that_nobody_has_is_a_path_like_any_other(call):
+    for words in (["weight-gap"], ["eval-alignment"], ["verify"]):
+        ended = call(*words, "~nosuchuser/x")
+        assert (ended.exit_code, ended.stderr.partition(";")[0]) == (
+            2, "error: ~nosuchuser/x: not a run directory"
+        )  # fmt: skip
+
+
+def test_a_place_of_data_that_is_too_long_for_a_name_is_one_line(call):
+    place = f"/{'y' * 300}"
+    words = ["dataset.name=image_folder", f"dataset.path={place}", "--dry-run"]
+    ended = call("pretrain", "digits", *words)
+    assert ended.exit_code == 2
+    assert ended.stderr == f"error: dataset.path: {place}: File name too long\n"

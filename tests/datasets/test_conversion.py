@@ -263,3 +263,11 @@ def test_all_losses_are_one_line_with_counts_and_the_first_name():
         "among 9 images: 1 with more than 8 bits per channel, scaled to 8 (a); "
         "2 with several frames or pages, of which the first is used (a)"
     )
+
+
+def test_colours_of_16_bits_in_an_sgi_file_are_told():
+    losses = Losses()
+    open_image(("a.sgi", file_of(Image.fromarray(COLOURS), "SGI", bpc=2)), losses)
+    assert losses.notice("1 image") == (
+        "among 1 image: 1 with more than 8 bits per channel, scaled to 8 (a.sgi)"
+    )

@@ -68,8 +68,8 @@ def test_a_labelled_val_stands_in_for_a_test_split_without_labels(make, unlabell
     found, notices = find_test_folder(root, training_folder(root))
     assert found.path == root / "val"
     assert notices == (
-        f"'{root}/val' is taken as the test split, for others have no folder of a class of "
-        f"'{root}/train': in '{root}/test', it holds {contents}",
+        f"'{root}/val' is the test split: '{root}/test' has no class of '{root}/train' "
+        f"(it holds {contents})",
     )
 
 
@@ -80,7 +80,7 @@ def test_training_images_alone_have_no_test_split(make):
     assert str(error.value) == (
         f"dataset.path: '{root}' has no folder test/ or val/ (or valid/, validation/, testing/) "
         f"with a class of '{root}/train'; "
-        f"in '{root}/test', it holds 1 image; dataset.test_fraction=0.2 sets a part of the "
+        f"'{root}/test' has none (it holds 1 image); dataset.test_fraction=0.2 sets a part of the "
         "training images aside"
     )
 

@@ -320,3 +320,21 @@ def test_cells_that_are_pointers_are_recognised(tmp_path):
     write(tmp_path / "train-0.parquet", [0, 1], [1, pointer], names=None)
     with pytest.raises(DataError, match=r"train-0.parquet, row 1: is a pointer of Git LFS"):
         reds(tmp_path)
+
+
+def test_images_of_which_none_has_a_label_are_of_one_class(tmp_path):
+    write(tmp_path / "train-0.parquet", [-1, -1], [1, 2], names=None)
+    write(tmp_path / "test-0.parquet", [None, None], [3, 4], names=None)
+    for split, values in (("train", [1, 2]), ("test", [3, 4])):
+        found = load_images(ParquetConfig(path=tmp_path), split)
+        assert found.class_names == ("unlabelled",)
+        assert found.labels.tolist() == [0, 0]
+        assert found.images[:, 0, 0, 0].tolist() == values
+        assert found.notices == ()
+
+
+def test_a_test_label_that_no_training_image_has_is_named(tmp_path):
+    write(tmp_path / "train-0.parquet", [0, 1], [1, 2], names=None)
+    write(tmp_path / "test-0.parquet", [0, 2], [3, 4], names=None)
+    with pytest.raises(DataError, match=r"test-0.parquet, row 1: label 2, but there are 2 classes"):
+        load_images(ParquetConfig(path=tmp_path), "test")

@@ -256,8 +256,8 @@ def test_usual_metrics_that_a_zero_row_leaves_without_a_value_are_lines_with_the
     y[7] = 0
     found = compare(x, y, permutations=9)
     why = none_of(found)
-    pwcca = why.pop("pwcca", "PWCCA of")
-    assert pwcca.startswith("PWCCA of")
+    pwcca = why.pop("pwcca", "PWCCA needs")
+    assert pwcca.startswith("PWCCA needs")
     assert why.pop("rsa distance=correlation correlation=pearson") == (
         "y, row 7: constant, so it has no correlation distance"
     )
@@ -405,3 +405,8 @@ def test_a_space_and_itself_score_1_and_never_a_rounding_more(metric, shape):
     for seed in range(10):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         assert 1 - 1e-15 < compare(x, x.clone(), metric, confidence=None)[0].value <= 1
+
+
+def test_no_metric_gives_no_score():
+    x, y = make_spaces()
+    assert compare(x, y, []) == []

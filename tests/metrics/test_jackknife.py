@@ -62,8 +62,7 @@ def test_an_image_alone_in_its_class_counts_about_the_mean_of_all():
     alone = float(pulls[20] - pulls.mean())
     expected = math.sqrt(of_two**2 + alone**2) / 21
     assert error_of(pulls, labels).standard_error == pytest.approx(expected)
-    every = error_of(pulls, range(21))
-    assert every.standard_error == pytest.approx(float((pulls - pulls.mean()).norm()) / 21)
+    assert error_of(pulls, range(21)) == error_of(pulls)  # where all are, nothing is stratified
 
 
 def test_degrees_of_freedom_follow_from_how_much_the_variance_varies():
@@ -173,3 +172,33 @@ def test_a_sample_of_images_takes_their_labels():
 def test_labels_that_are_not_one_for_each_row_are_refused(labels, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         compare(*make_spaces(), "rsa", labels=labels)
+
+
+@pytest.mark.parametrize("labels", [
+    np.ma.masked_array([0, 1] * 20, mask=[True] + [False] * 39),
+    np.array([0.0, float("nan")] * 20),
+    np.array([0.0, float("nan")] * 20, dtype=object),
+    np.array(["2020-01-01", "NaT"] * 20, dtype="M8[D]"),
+    torch.zeros(40).to("meta"),
+    torch.tensor([0, 1] * 20).to_sparse(),
+    [[0], [0, 1]] * 20,
+    [None, "a"] * 20,
+])  # fmt: skip
+def test_labels_that_are_missing_or_unreadable_are_refused_by_name(labels):
+    with pytest.raises(ValueError, match=r"^labels: "):
+        Strata.of(labels, 40)
+
+
+def test_labels_of_any_plain_kind_give_the_same_strata():
+    numbers = [0, 1] * 20
+    expected = Strata.of(numbers, 40)
+    for labels in (np.array(numbers), torch.tensor(numbers), torch.tensor(numbers).bfloat16(),
+                   torch.tensor(numbers, dtype=torch.float32, requires_grad=True),
+                   ["cat", "dog"] * 20):  # fmt: skip
+        found = Strata.of(labels, 40)
+        assert (found.count, found.kind) == (2, "stratified")
+        assert torch.equal(found.index, expected.index)
+
+
+def test_nothing_is_stratified_where_every_image_is_a_class_of_its_own():
+    assert Strata.of(range(40), 40).kind == "simple"

@@ -130,9 +130,7 @@ class ArrowTable:
             for name in names:
                 parts = [groups.read(g, [name]).column(0) for g in range(len(self.counts))]
                 found = pa.chunked_array([chunk for part in parts for chunk in part.chunks])
-                if pa.types.is_dictionary(found.type):
-                    found = found.cast(found.type.value_type)
-                yield found.to_numpy()
+                yield _plain(found).to_numpy()
 
     def matrix(self, names: tuple[str, ...]) -> Array:
         """Columns of numbers, or one column of lists, as wide as its first row."""
@@ -159,8 +157,22 @@ def _kind(kind: pa.DataType) -> Kind:
     if _is_number(_entry_type(kind)):
         return "list"
     held = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = pa.types.is_string, pa.types.is_large_string, pa.types.is_temporal
-    return "text" if any(test(held) for test in tests) else "other"
+    tests = pa.types.is_string, pa.types.is_large_string, pa.types.is_temporal, pa.types.is_decimal
+    return "text" if _is_bytes(held) or any(test(held) for test in tests) else "other"
+
+
+def _plain(found: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers and text as they are; bytes, such as those of a UUID, and decimal numbers as text."""
+    if pa.types.is_dictionary(found.type):
+        found = found.cast(found.type.value_type)
+    if _is_bytes(found.type):
+        return pa.chunked_array([[one and one.hex() for one in found.to_pylist()]], pa.string())
+    return found.cast(pa.string()) if pa.types.is_decimal(found.type) else found
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    tests = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary
+    return any(test(kind) for test in tests)
 
 
 def _is_number(kind: pa.DataType) -> bool:

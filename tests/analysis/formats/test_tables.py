@@ -1,5 +1,7 @@
 """What is a feature and what an id in files of columns."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -213,3 +215,15 @@ def test_other_files_of_arrow_are_read_as_parquet_is(frame, suffix):
     expected = torch.tensor(frame.to_numpy())
     assert torch.equal(file.rows(slice(5, 20)), expected[5:20])
     assert torch.equal(file.gather(np.array([29, 0, 8])), expected[[29, 0, 8]])
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(4), pa.decimal128(9)])
+def test_ids_may_be_bytes_or_decimal_numbers(frame, kind):
+    numbers = range(500, 500 + N)
+    values = [Decimal(n) if pa.types.is_decimal(kind) else n.to_bytes(4, "big") for n in numbers]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table.append_column("id", pa.array(values, kind)), "A.parquet")
+    file = open_features("A.parquet")
+    assert file.columns == ("f0", "f1", "f2")
+    expected = [str(one) if pa.types.is_decimal(kind) else one.hex() for one in values]
+    assert ids_of(file)["id"] == expected
