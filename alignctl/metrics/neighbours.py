@@ -39,7 +39,7 @@ def knn_overlap(x: Tensor, y: Tensor, *, k: int, distance: Distance) -> float:
     shared = 0.0
     for start in range(0, len(x), _BLOCK):
         shares_x, shares_y = (_shares(space, start, k) for space in spaces)
-        shared += float(shares_x.mul_(shares_y).sum())
+        shared += float((shares_x * shares_y).sum())
     return shared / (k * len(x))
 
 
@@ -49,10 +49,8 @@ class _Space:
 
     rows: Tensor
     """(n, d): as they came."""
-    scales: Tensor
-    """(n, 1), float64: powers of two that bring the largest entry near 1."""
-    lengths: Tensor
-    """(n, 1), float64: what the scaled rows are divided by."""
+    factors: Tensor
+    """(n, 1), float64: a power of two that brings the largest entry near 1, over the length."""
     origin: Tensor
     """(d,), float64: what is then taken off, so that a common offset costs no digits."""
     is_unit: bool
@@ -62,47 +60,48 @@ class _Space:
         rows = rows.detach()
         if (rows == rows[:1]).all():
             raise ValueError(f"{name}: every row is the same")
-        scales = scale_to_one(largest_entry(rows)).expand(len(rows), 1)
-        lengths = torch.ones_like(scales)
+        factors = scale_to_one(largest_entry(rows)).expand(len(rows), 1)
         if distance == "cosine":
-            parts = zip(
-                *(_length(rows[i : i + _BLOCK]) for i in range(0, len(rows), _BLOCK)), strict=True
-            )
-            scales, lengths = (torch.cat(part) for part in parts)
-            zero = (lengths == 0).ravel()
+            factors = torch.cat([_to_length_1(block) for block in torch.split(rows, _BLOCK)])
+            zero = factors.isinf().ravel()
             if zero.any():
                 row = int(zero.nonzero()[0])
                 raise ValueError(f"{name}, row {row}: {NO_DIRECTION['unit']}")
-        space = cls(rows, scales, lengths, lengths.new_zeros(rows.shape[1]), distance == "cosine")
+        space = cls(rows, factors, factors.new_zeros(rows.shape[1]), distance == "cosine")
         sums = [space.block(start).sum(dim=0) for start in range(0, len(rows), _BLOCK)]
         return replace(space, origin=torch.stack(sums).sum(dim=0) / len(rows))
 
     def block(self, start: int) -> Tensor:
         """Some rows, prepared: (m, d), float64."""
         some = slice(start, start + _BLOCK)
-        scaled = self.rows[some].double() * self.scales[some]
-        return scaled.div_(self.lengths[some]).sub_(self.origin)
+        scaled: Tensor = self.rows[some] * self.factors[some]
+        return scaled.sub_(self.origin)
 
 
-def _length(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale of each row, and its length once it is scaled: (m, 1) each."""
+def _to_length_1(rows: Tensor) -> Tensor:
+    """What to multiply each row by, in float64; infinite for a row of zeros: (m, 1)."""
     scale = scale_to_one(rows.abs().amax(dim=1, keepdim=True))
-    return scale, torch.linalg.vector_norm(rows.double() * scale, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(rows.double() * scale, dim=1, keepdim=True)
+    return scale / lengths
 
 
 def _shares(space: _Space, start: int, k: int) -> Tensor:
-    """By how much each image is among the k nearest, for one block of rows: (m, n), in [0, 1]."""
+    """By how much each image is among the k nearest, for one block of rows: (m, n), in [0, 1].
+
+    As booleans where nothing is tied at the last place.
+    """
     rows = space.block(start)
     distances = torch.cat(
         [_squares(rows, space.block(other)) for other in range(0, len(space.rows), _BLOCK)], dim=1
     )
     distances.diagonal(start).fill_(torch.inf)
-    last = distances.kthvalue(k, dim=1, keepdim=True).values
+    nearest = distances.topk(min(k + 1, len(space.rows) - 1), dim=1, largest=False).values
+    last = nearest[:, k - 1 : k]
     arithmetic = _rounding(space, rows, last)
     widest = arithmetic + _feature_rounding(space, rows, last)
-    nearer, near = _within(distances, last, MARGIN * widest)
-    if (near.sum(dim=1) - nearer.sum(dim=1) == 1).all():  # the last alone: no ties
-        return near.double()
+    off = (nearest - last).abs_()
+    if ((off <= MARGIN * widest).sum(dim=1) == 1).all():  # the last alone: no ties
+        return distances <= last
     tolerance = _tolerance(distances, last, arithmetic, widest)
     nearer, near = _within(distances, last, tolerance)
     num_nearer, num_near = (chosen.sum(dim=1, keepdim=True) for chosen in (nearer, near))

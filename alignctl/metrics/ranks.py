@@ -75,10 +75,17 @@ def _tied(ordered: Floats, order: Ints, rounding: Rounding) -> NDArray[np.bool_]
         low, high = small[first], small[last] + 1
         off = sum(rounding.of(order[end], ordered[end], share) for end in (low, high))
         is_one = ordered[high] - ordered[low] <= off
-        step = np.zeros(len(tied) + 1, dtype=np.int8)  # no chain begins where another ends
-        step[low[is_one]], step[high[is_one]] = 1, -1
-        tied |= step[:-1].cumsum(dtype=np.int8) > 0
+        _mark(tied, low[is_one], high[is_one])
     return tied
+
+
+def _mark(tied: NDArray[np.bool_], low: Ints, high: Ints) -> None:
+    """Set all from each `low` to before its `high`; no range begins where another ends."""
+    tied[low] = True
+    if (high - low > 1).any():
+        step = np.zeros(len(tied) + 1, dtype=np.int8)
+        step[low], step[high] = 1, -1
+        tied |= step[:-1].cumsum(dtype=np.int8) > 0
 
 
 def _chains(linked: NDArray[np.bool_], follows: NDArray[np.bool_]) -> tuple[Ints, Ints]:
@@ -95,8 +102,10 @@ def _smallest_shares(ordered: Floats, order: Ints, some: Ints, rounding: Roundin
 
     Negative where the arithmetic alone links them.
     """
-    low, high, before, after = ordered[some], ordered[some + 1], order[some], order[some + 1]
-    features = rounding.features[before] + rounding.features[after]
-    arithmetic = rounding.arithmetic[before] + rounding.arithmetic[after]
+    low, high = ordered[some], ordered[some + 1]
+    features, arithmetic = (
+        2 * errors[:1] if errors.strides == (0,) else errors[order[some]] + errors[order[some + 1]]
+        for errors in (rounding.features, rounding.arithmetic)  # one for all under cosine distance
+    )
     beyond = (high - low) / MARGIN - rounding.relative * (low + high) - arithmetic
     return np.asarray(beyond / (features + np.finfo(np.float32).tiny), dtype=np.float32)
