@@ -61,7 +61,7 @@ def pwcca(x: CentredRows, y: CentredRows) -> float:
         raise ValueError(
             f"PWCCA needs more images than {x.count}: its spaces have {a.shape[1]} and "
             f"{b.shape[1]} directions, and {x.count} images have room for {x.count - 1} in all, so "
-            "that its weights would not follow from the data; reduce the features, or take svcca"
+            "that its weights would not follow from the data; reduce the features first"
         )
     found = _canonical(a, b)
     gaps = -found.correlations.diff()

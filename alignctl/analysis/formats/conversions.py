@@ -15,6 +15,18 @@ _LINES = {
         "import joblib, numpy  # reading such a file runs the code in it",
         "numpy.save({npy!r}, joblib.load({path!r}))",
     ),
+    "pairs": (
+        "import numpy, torch",
+        "numpy.save({npy!r}, torch.cat([entry[0] for entry in torch.load({path!r})]).numpy())",
+    ),
+    "dicts": (
+        "import numpy, torch",
+        "numpy.save({npy!r}, torch.cat([entry['KEY'] for entry in torch.load({path!r})]).numpy())",
+    ),
+    "vectors": (
+        "import numpy, torch",
+        "numpy.save({npy!r}, torch.stack(list(torch.load({path!r}))).numpy())",
+    ),
     "text": ("import numpy", "numpy.save({npy!r}, numpy.loadtxt({path!r}))"),
     "json": (
         "import json, numpy, pathlib",

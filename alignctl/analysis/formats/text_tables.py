@@ -122,7 +122,10 @@ def _read(path: Path, layout: _Layout) -> pd.DataFrame:
         encoding=layout.encoding,
         skipinitialspace=True,
     )
-    first = read(nrows=_ROWS_SEEN, dtype=str)
+    try:
+        first = read(nrows=_ROWS_SEEN, dtype=str)
+    except pd.errors.EmptyDataError as error:
+        raise ValueError("it has a header, and no rows below it") from error
     texts: dict[Any, type] = {name: str for name in first if _has_leading_zeros(first[name])}
     frame: pd.DataFrame = read(low_memory=False, dtype=texts)
     names = [str(number) for number in range(frame.shape[1])]

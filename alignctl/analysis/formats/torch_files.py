@@ -24,6 +24,7 @@ from alignctl.analysis.formats.array import (
     numpy_array,
     owned,
 )
+from alignctl.analysis.formats.conversions import converted_by
 from alignctl.analysis.formats.pickled_numpy import STAND_INS, PlainArray
 from alignctl.errors import ConfigError
 
@@ -44,7 +45,10 @@ def torch_arrays(path: Path) -> Arrays:
         entries: dict[str | None, Array] = {
             str(number): _array(file, number, value) for number, value in enumerate(held)
         }
-        return {None: _batches(file, None, held), **entries} if _are_batches(held) else entries
+        if _are_batches(held):
+            return {None: _batches(file, None, held), **entries}
+        _refuse_other_lists(path, held)
+        return entries
     raise ConfigError(f"{path}: holds {type(held).__name__}; {_WANTED}")
 
 
@@ -89,6 +93,16 @@ class _TorchFile:
             f"{self.path}: refused: it holds more than tensors{what}, and reading that "
             f"could run code; {_WANTED}"
         )
+
+
+def _refuse_other_lists(path: Path, held: Sequence[Any]) -> None:
+    """ConfigError that shows how to convert a list of pairs, of dicts or of single rows."""
+    if all(isinstance(entry, list | tuple) for entry in held):
+        raise converted_by(path, "pairs", "a list of lists or tuples")
+    if all(isinstance(entry, dict) for entry in held):
+        raise converted_by(path, "dicts", "a list of dicts")
+    if len(held) > 1 and all(isinstance(entry, Tensor) and entry.ndim == 1 for entry in held):
+        raise converted_by(path, "vectors", "a list of single rows")
 
 
 def _without_stand_ins(held: Any) -> Any:

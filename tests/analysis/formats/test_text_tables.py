@@ -121,3 +121,9 @@ def test_zeros_before_a_number_are_part_of_an_id(frame):
 def test_what_cannot_be_read_is_named_by_its_place(text, said):
     assert refused(text).startswith(said)
     assert "\n" not in refused(text)
+
+
+def test_a_header_without_rows_is_said_to_be_one(tmp_path):
+    (tmp_path / "A.csv").write_text("a,b\n")
+    with pytest.raises(ConfigError, match=r"A.csv: .*it has a header, and no rows below it$"):
+        open_features(str(tmp_path / "A.csv"))

@@ -162,3 +162,17 @@ def test_bytes_are_never_taken_for_objects():
     array = PlainArray()
     array.__setstate__((1, (1,), dtype, False, b"\x01" * 8))
     assert array.array is None
+
+
+@pytest.mark.parametrize("held", [
+    [(torch.arange(4.0).reshape(2, 2), torch.zeros(2)), (torch.arange(4.0, 6).reshape(1, 2), 1)],
+    [{"KEY": torch.arange(4.0).reshape(2, 2)}, {"KEY": torch.arange(4.0, 6).reshape(1, 2)}],
+    [torch.arange(2.0), torch.arange(2.0, 4), torch.arange(4.0, 6)],
+], ids=["pairs", "dicts", "rows"])  # fmt: skip
+def test_lists_of_anything_but_batches_show_the_two_lines_that_convert_them(held, tmp_path):
+    path = tmp_path / "A.pt"
+    torch.save(held, path)
+    with pytest.raises(ConfigError, match="two lines of Python convert it:") as error:
+        open_features(str(path))
+    exec("\n".join(line.strip() for line in str(error.value).splitlines()[1:]))
+    assert np.load(tmp_path / "A.npy").tolist() == [[0, 1], [2, 3], [4, 5]]
