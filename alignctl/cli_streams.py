@@ -1,4 +1,4 @@
-"""Standard output and error that raise nothing, whatever is behind them and whatever is written."""
+"""Standard output and error that raise no error where a text cannot be written to them."""
 
 import contextlib
 import io

@@ -14,7 +14,8 @@ def found_data(study: StudyConfig) -> dict[str, Any]:
     """How many images each split has, of which classes, and what is to be known of them.
 
     Raises ConfigError or DataError for what training would refuse before its first image: what is
-    not there, what is chosen in vain, too few classes for an objective, fewer images than a batch.
+    missing files, a choice of classes that are not there, too few classes for an objective, fewer
+    images than a batch.
     Of data that another library reads, only whether their files are there; of what is to be
     fetched, that it is.
     """

@@ -119,7 +119,7 @@ def _each(
 
 
 def open_image(item: EncodedImage, losses: Losses | None = None) -> Image.Image:
-    """The whole image in RGB; DataError with its name where it cannot be had.
+    """The whole image in RGB; DataError with its name where it cannot be read.
 
     losses: is told what the image loses.
     """
