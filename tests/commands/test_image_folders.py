@@ -97,3 +97,25 @@ def test_a_sweep_with_a_part_set_aside_tells_of_streamed_images(call, folder):
     assert counts == {"train": [12], "test": [4]}
     train, test = told(folder, "train", 12), told(folder, "test", 4, first="02")
     assert notices(run) == [*train, test[1], *test, train[1]]  # each command every line once
+
+
+def test_unreadable_images_of_both_splits_are_told_in_one_error(call, folder):
+    (folder / "train/03.png").write_bytes(b"no image")
+    (folder / "test").mkdir()
+    for name in ("00.png", "01.png"):
+        (folder / "test" / name).write_bytes(b"no image")
+    study = [*STUDY, f"dataset.path={folder}", "objectives=[cl]"]
+    done = call("pretrain", "digits", *study, "--run-dir", "mine")
+    assert done.code == 1
+    assert done.stderr.splitlines() == [
+        f"error: {folder}/train/03.png: not a readable image: no known format",
+        "2 of 2 images cannot be read:",
+        f"{folder}/test/00.png: not a readable image: no known format",
+        f"{folder}/test/01.png: not a readable image: no known format",
+    ]
+
+
+def test_a_dry_run_finds_that_labels_are_missing(call, folder):
+    done = call("pretrain", "digits", *STUDY, f"dataset.path={folder}", "--dry-run")
+    assert done.code == 2
+    assert done.stderr.startswith("error: objectives: nscl, scl, ce need labels of at least two")
