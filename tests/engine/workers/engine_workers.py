@@ -188,7 +188,9 @@ def hang_without_scratch(context: WorkerContext, folder: Path) -> None:
 def lose_scratch(context: WorkerContext) -> None:
     context.wait()
     if context.is_first:
-        shutil.rmtree(context.stopping._folder)
+        # moved away first: a heartbeat that is renamed meanwhile would make the removal fail
+        removed = context.stopping._folder.rename(context.stopping._folder.with_suffix(".removed"))
+        shutil.rmtree(removed)
     context.wait()
 
 
