@@ -1,6 +1,6 @@
 """Lets `python -m alignctl` run the command line."""
 
-from alignctl.cli import main
+from alignctl.cli.app import main
 
 if __name__ == "__main__":
     main()

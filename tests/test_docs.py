@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from alignctl.cli import app
+from alignctl.cli.app import app
 from alignctl.config.load import find_config, load_study, study_names
 from alignctl.config.metrics import METRIC_NAMES, AnyMetric, parse_metric
 from alignctl.config.study import StudyConfig

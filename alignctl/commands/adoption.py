@@ -4,7 +4,7 @@ Checkpoints of the original stay where they are. The folder for tables becomes a
 points to them, an adopted run, and every later command takes it like any other run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from alignctl.config.base import expanded
 from alignctl.config.execution import placed_as
 from alignctl.config.load import first_difference, load_study, moved
 from alignctl.config.validation import unknown
-from alignctl.console import print_notice
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import write_atomically
@@ -94,11 +93,12 @@ def subject_of(
     checkpoints: Path | None,
     output: Path | None,
     needs_config: bool,
+    notify: Callable[[str], None] | None = None,
 ) -> Subject:
     """What the words and options of a command line are about; ConfigError where they do not fit.
 
     words: a RUN, and `key=value` for its config or that of --config. needs_config: whether tensors
-    alone do not do.
+    alone do not do. notify: told what became of the keys of a config of the original code.
     """
     if checkpoints is None:
         if config is not None:
@@ -120,7 +120,7 @@ def subject_of(
             raise ConfigError(f"RUN and --checkpoints: choose one ('{word}')")
         if config is None:
             raise ConfigError(f"'{word}': changes need --config")
-    study = None if config is None else load_study(config, words, notify=print_notice)
+    study = None if config is None else load_study(config, words, notify=notify)
     return _of_checkpoints(find_checkpoints(checkpoints), RunDirectory(expanded(output)), study)
 
 

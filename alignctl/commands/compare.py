@@ -1,19 +1,17 @@
 """Compare two files of features: for people who have features and no run of ours."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics, short_name
+from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics
 from alignctl.config.validation import nearest
+from alignctl.engine.events import Listener, ignore, notice
 from alignctl.engine.placement import DeviceType, parse_device
 from alignctl.errors import AlignctlError, ConfigError
 
 if TYPE_CHECKING:  # both import torch
     from alignctl.analysis.feature_files import FeatureFile
     from alignctl.analysis.row_order import RowOrder
-
-_NAMES_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -109,14 +107,17 @@ def check_confidence(confidence: float, permutations: int) -> None:
         raise ConfigError(f"--permutations: {permutations} is less than 0")
 
 
-def run(plan: ComparePlan) -> CompareResult:
-    """Read both files, as many times as the metrics need, and score them."""
+def run(plan: ComparePlan, listener: Listener = ignore) -> CompareResult:
+    """Read both files, as many times as the metrics need, and score them.
+
+    The listener is told what the files were taken for, unless that is plain.
+    """
     from alignctl.analysis.feature_files import CheckedFeatures
     from alignctl.engine.placement import plan_processes
     from alignctl.metrics.comparison import Question, scores
 
-    a, b = _opened(plan)
-    order = _row_order(a, b)
+    a, b = _opened(plan, listener)
+    order = _row_order(a, b, listener)
     import torch
 
     device = plan_processes(1, limit=1, limit_name="process", device=plan.device).device
@@ -158,17 +159,16 @@ def _taken(a: "FeatureFile", b: "FeatureFile", order: "RowOrder") -> dict[str, A
     }
 
 
-def _opened(plan: ComparePlan) -> "list[FeatureFile]":
+def _opened(plan: ComparePlan, listener: Listener) -> "list[FeatureFile]":
     """Both files; ConfigError where neither has what --ids or --features names."""
     from alignctl.analysis.feature_files import open_features
     from alignctl.analysis.formats.choice import NO_IDS, Choice, listed
-    from alignctl.console import print_notice
 
     files = [open_features(text, Choice(plan.ids, plan.features)) for text in (plan.a, plan.b)]
     notes = [(file.name, note) for file in files for note in (file.note, _doubt(file, plan))]
     for name, note in dict.fromkeys(notes):
         if note:
-            print_notice(f"{name}: {note}")
+            listener(notice(f"{name}: {note}"))
     known = list(dict.fromkeys(name for file in files for name in file.others))
     if plan.ids not in (None, NO_IDS, *known):
         shown = listed(known) or "none"
@@ -199,10 +199,9 @@ def _doubt(file: "FeatureFile", plan: ComparePlan) -> str:
     )
 
 
-def _row_order(a: "FeatureFile", b: "FeatureFile") -> "RowOrder":
+def _row_order(a: "FeatureFile", b: "FeatureFile", listener: Listener) -> "RowOrder":
     """How rows belong together, with a notice unless that is plain."""
     from alignctl.analysis.row_order import row_order
-    from alignctl.console import print_notice
 
     order = row_order(a, b)
     if a.num_rows != b.num_rows:
@@ -210,64 +209,5 @@ def _row_order(a: "FeatureFile", b: "FeatureFile") -> "RowOrder":
             f"{a.name} has {a.num_rows} rows and {b.name} {b.num_rows}: want the same images"
         )
     if order.said and (order.second is not None or order.ids is None):
-        print_notice(order.said)
+        listener(notice(order.said))
     return order
-
-
-def lines_of(result: CompareResult) -> list[str]:
-    """What was compared: features and ids of both files."""
-    (num_images, num_a), (_, num_b) = result.shape_a, result.shape_b
-    lines = [
-        f"{name}: {number:,} features of {num_images:,} images{_named(features, left_out)}"
-        for name, number, features, left_out in (
-            (result.a, num_a, result.features_a, result.left_out_a),
-            (result.b, num_b, result.features_b, result.left_out_b),
-        )
-    ]
-    return [*lines, result.row_order] if result.ids else lines
-
-
-def _named(features: list[str] | None, left_out: list[str]) -> str:
-    if features is None:
-        return ""
-    return f" ({_abridged(features)})" + (f"; left out: {_abridged(left_out)}" if left_out else "")
-
-
-def _abridged(names: list[str]) -> str:
-    shown = names if len(names) <= _NAMES_SHOWN else [*names[:2], "...", names[-1]]
-    return ", ".join(shown)
-
-
-_OVER = {
-    "stratified": "stratified intervals: over other images with as many of each class",
-    "simple": "simple intervals: over other images of any class",
-    "batches": "intervals of batches: over other batches, of images of any class",
-}
-
-
-def interval_notes(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
-    """Lines that say over what the intervals of some scores are, and which have none, and why."""
-    metrics: dict[str, list[str]] = {}
-    for row in rows:
-        if row["interval"] is not None:
-            metrics.setdefault(row["interval"], []).append(short_name(row["metric"]))
-    notes = [line for kind, line in _OVER.items() if kind in metrics]
-    for reason, names in metrics.items():
-        if reason not in _OVER:
-            listed = ", ".join(dict.fromkeys(names))
-            notes.append(f"no interval: {reason.removeprefix('none: ')} ({listed})")
-    return notes
-
-
-def table_of(result: CompareResult) -> tuple[str, list[str], list[list[Any]]]:
-    """Title, columns and rows to print: one line per metric."""
-    p_column = ["p"] if result.permutations else []
-    columns = ["metric", "value", "low", "high", *p_column, "images", "form"]
-    keys = ["value", "ci_low", "ci_high", *(["p_value"] if p_column else []), "num_images", "form"]
-    lines = [[score["metric"], *map(score.get, keys)] for score in result.scores]
-    return f"Similarity, with {100 * result.confidence:g} % intervals", columns, lines
-
-
-def notes_of(result: CompareResult) -> list[str]:
-    """Lines to print below the table: why metrics have no value, or what they are read with."""
-    return [f"{score['metric']}: {score['note']}" for score in result.scores if score["note"]]

@@ -1,24 +1,21 @@
 """What the ready-made studies are, and what configs of the original code are as studies."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.load import find_config, load_study, read_values, study_names, to_yaml
 from alignctl.config.original import is_original
-from alignctl.console import print_notice
 from alignctl.errors import ConfigError, DataError, MissingSplitError
 from alignctl.runs.atomic import write_text
 from alignctl.runs.directory import obstacle
 
 
-def descriptions() -> list[str]:
-    """`name  first line of its opening comment`, one for each ready-made study."""
-    names = study_names()
-    width = max(map(len, names), default=0)
-    return [f"{name:<{width}}  {_first_comment(name)}".rstrip() for name in names]
+def descriptions() -> dict[str, str]:
+    """The first line of the opening comment of each ready-made study, by its name."""
+    return {name: _first_comment(name) for name in study_names()}
 
 
 def _first_comment(name: str) -> str:
@@ -43,9 +40,16 @@ def readable_images(study: StudyConfig) -> int:
     return total
 
 
-def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> str:
+def convert(
+    source: str,
+    overrides: Sequence[str],
+    *,
+    output: Path | None,
+    notify: Callable[[str], None] | None = None,
+) -> str:
     """The text of a study for a config of the original code; written to `output` where given.
 
+    notify: told what became of its keys.
     Raises ConfigError for a study that is ours already, and where `output` exists.
     """
     path, output = find_config(source), output and expanded(output)
@@ -55,7 +59,7 @@ def convert(source: str, overrides: Sequence[str], *, output: Path | None) -> st
         raise ConfigError(f"--output: {output} exists already; choose another name")
     if output is not None and (blocked := obstacle(output.parent)):
         raise ConfigError(f"--output: {blocked.path} is {blocked.kind}")
-    study = load_study(source, overrides, notify=print_notice)
+    study = load_study(source, overrides, notify=notify)
     changes = f", with {' '.join(overrides)}" if overrides else ""
     opening = f"Made from {path.name}, a config of understanding-ssl-v2{changes}"
     opening = f"# {opening}; run it by: alignctl pretrain {output or 'FILE'}"

@@ -17,7 +17,7 @@ from alignctl.runs.directory import RUNS
 from alignctl.runs.manifest import machine, package_versions
 
 _OTHER_PACKAGES = ("pyarrow", "scipy", "scikit-learn", "matplotlib", "pydantic", "typer", "rich")
-_SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")
 _GIB = 2**30
 
 
@@ -98,36 +98,6 @@ def run() -> DoctorResult:
     )
 
 
-def table_of(result: DoctorResult) -> tuple[str, tuple[str, ...], list[tuple[str, str, str]]]:
-    """Title, columns and rows of everything that was found."""
-    parts = {
-        "versions": result.versions,
-        "machine": _machine_in_words(result.machine),
-        "devices": _devices_in_words(result.devices),
-        "back ends": {name: "yes" if there else "no" for name, there in result.backends.items()},
-        "all-reduce": {test.backend: _test_in_words(test) for test in result.all_reduce},
-        "disk": _disk_in_words(result.disk),
-    }
-    rows = [
-        ("" if number else part, what, found)
-        for part, lines in parts.items()
-        for number, (what, found) in enumerate(lines.items())
-    ]
-    return f"alignctl {result.versions['alignctl']} here", ("part", "what", "found"), rows
-
-
-def failure(result: DoctorResult) -> str:
-    """Why alignctl cannot work here, in one line."""
-    reasons = [
-        f"two processes cannot work together ({test.backend}): {test.error}"
-        for test in result.all_reduce
-        if test.error
-    ]
-    if result.disk.error:
-        reasons.append(f"{result.disk.folder}: cannot be written: {result.disk.error}")
-    return "; ".join(reasons)
-
-
 def _machine() -> Machine:
     found, most = machine("cpu"), num_devices()
     processes = plan_processes(most, limit=most, limit_name="devices")
@@ -171,7 +141,7 @@ def _all_reduce(*, num_gpus: int) -> tuple[SelfTest, ...]:
 def _disk() -> Disk:
     """The folder of runs, or the one in which it would be made."""
     folder = next(path for path in (RUNS, *RUNS.parents) if path.exists())
-    shared = shutil.disk_usage(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None
+    shared = shutil.disk_usage(SHARED_MEMORY) if SHARED_MEMORY.is_dir() else None
     return Disk(
         folder=str(folder),
         free_gib=round(shutil.disk_usage(folder).free / _GIB, 1),
@@ -187,38 +157,3 @@ def _why_not_writable(folder: Path) -> str | None:
             return None
     except OSError as error:
         return error.strerror or str(error)
-
-
-def _machine_in_words(here: Machine) -> dict[str, str]:
-    return {
-        "system": here.system,
-        "processor": here.processor,
-        "instructions": here.instructions,
-        "cores": f"{here.usable_cores} usable of {here.cores}",
-        "threads": f"{here.threads_per_process} for each of {here.processes} processes",
-    }
-
-
-def _devices_in_words(devices: Devices) -> dict[str, str]:
-    rows = {"cuda": devices.cuda or "torch is built without it"}
-    if not devices.gpus:
-        rows["gpu"] = f"no GPU: {devices.warning}" if devices.warning else "no GPU"
-    for number, gpu in enumerate(devices.gpus):
-        bfloat16 = "with" if gpu.bfloat16 else "without"
-        rows[f"gpu {number}"] = f"{gpu.name}, {gpu.memory_gib} GiB, {bfloat16} bfloat16"
-    return rows
-
-
-def _test_in_words(test: SelfTest) -> str:
-    if test.error:
-        return f"failed: {test.error}"
-    return f"{test.processes} processes agree, {test.seconds:.1f} s with their start"
-
-
-def _disk_in_words(disk: Disk) -> dict[str, str]:
-    here = f"cannot be written: {disk.error}" if disk.error else f"{disk.free_gib:.1f} GiB free"
-    rows = {"this folder" if disk.folder == "." else disk.folder: here}
-    if disk.shared_memory_gib is not None:
-        free, whole = disk.free_shared_memory_gib, disk.shared_memory_gib
-        rows[str(_SHARED_MEMORY)] = f"{free:.1f} of {whole:.1f} GiB free"
-    return rows

@@ -29,7 +29,7 @@ from alignctl.config.metrics import (
     parse_metrics,
 )
 from alignctl.config.validation import unknown
-from alignctl.console import CountView
+from alignctl.engine.events import Listener, ignore
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import DeviceType, available_cores, parse_device, parse_nproc
 from alignctl.errors import ConfigError
@@ -99,10 +99,6 @@ class EvalPlan:
     def reference(self) -> str | None:
         """The one model that all others are compared with; None where there is no such model."""
         return _common_reference(self.pairs)
-
-    def label(self, reference: str, objective: str) -> str:
-        """What a pair is called in a table."""
-        return objective if self.reference else f"{reference}-{objective}"
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
@@ -250,7 +246,7 @@ def _epochs(
     return tuple(sorted({int(text) for text in asked}))
 
 
-def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
+def run(plan: EvalPlan, listener: Listener = ignore) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
     from alignctl.analysis.alignment import csv_files, drop_stale, pending, read_table
     from alignctl.analysis.models import refuse_unknown_layer
@@ -264,7 +260,7 @@ def run(plan: EvalPlan, *, json_output: bool = False) -> EvalResult:
             copy_tables(drop_stale(plan.run), plan.subject.output)
     todo = pending(plan.run, job, read_table(plan.run))
     if todo:
-        _evaluate(plan, job, json_output=json_output)
+        _evaluate(plan, job, listener)
     copy_tables(csv_files(plan.run, job), plan.subject.output)
     return EvalResult(
         run=str(plan.run.path),
@@ -299,7 +295,7 @@ def _job_of(plan: EvalPlan) -> "AlignmentJob":
     )
 
 
-def _evaluate(plan: EvalPlan, job: "AlignmentJob", *, json_output: bool) -> None:
+def _evaluate(plan: EvalPlan, job: "AlignmentJob", listener: Listener) -> None:
     """Fill in the run's tables, in worker processes."""
     from alignctl.analysis.alignment import evaluate
     from alignctl.analysis.feature_store import drop_passing
@@ -310,12 +306,9 @@ def _evaluate(plan: EvalPlan, job: "AlignmentJob", *, json_output: bool) -> None
         plan.num_processes, limit=available_cores(), limit_name="cores", device=plan.device
     )
     events = plan.run.events_file
-    with (
-        run_lock(plan.run.path, "eval-alignment"),
-        CountView(json_output=json_output) as view,
-    ):
+    with run_lock(plan.run.path, "eval-alignment"):
         try:
-            launch(evaluate, job, plan=processes, events_file=events, listener=view)
+            launch(evaluate, job, plan=processes, events_file=events, listener=listener)
         finally:
             drop_passing(plan.run.features, os.getpid())
 

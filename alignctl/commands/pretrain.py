@@ -1,6 +1,6 @@
 """Train every objective of a study in lock step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.load import first_difference, load_study, moved
 from alignctl.config.placement import grid, usable_processes
-from alignctl.console import TrainingView, print_notice
+from alignctl.engine.events import Listener, ignore
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
@@ -76,24 +76,33 @@ def plan(
     run_dir: Path | None,
     nproc: str,
     resume: bool,
+    notify: Callable[[str], None] | None = None,
 ) -> PretrainPlan:
-    """The study and its run directory; ConfigError where the two do not fit."""
+    """The study and its run directory; ConfigError where the two do not fit.
+
+    notify: told what became of the keys of a config of the original code.
+    """
     run_dir = run_dir and expanded(run_dir)
     if resume:
-        return _plan_resumption(config, overrides, run_dir=run_dir, nproc=nproc)
-    study = load_study(config, overrides, notify=print_notice)
+        return _plan_resumption(config, overrides, run_dir=run_dir, nproc=nproc, notify=notify)
+    study = load_study(config, overrides, notify=notify)
     return plan_study(study, run=run_dir or next_free(study.name), nproc=nproc, resume=False)
 
 
 def _plan_resumption(
-    config: str | None, overrides: Sequence[str], *, run_dir: Path | None, nproc: str
+    config: str | None,
+    overrides: Sequence[str],
+    *,
+    run_dir: Path | None,
+    nproc: str,
+    notify: Callable[[str], None] | None,
 ) -> PretrainPlan:
     """Without a config of its own, a resumed run keeps the one it was started with.
 
     Overrides alone are changes to it; where no run is there yet, to the default study.
     """
     if config is not None or (overrides and not _is_there(run_dir)):
-        study = load_study(config, overrides, notify=print_notice)
+        study = load_study(config, overrides, notify=notify)
         return plan_study(study, run=run_dir or newest_of(study.name), nproc=nproc, resume=True)
     directory = RunDirectory(run_dir or newest())
     if not directory.exists:
@@ -150,7 +159,7 @@ def _refuse_adopted(run: RunDirectory) -> None:
 
 
 def run(
-    plan: PretrainPlan, *, json_output: bool = False, timeout_s: float = 1800.0
+    plan: PretrainPlan, listener: Listener = ignore, *, timeout_s: float = 1800.0
 ) -> PretrainResult:
     """Train what the plan says, or go on where an earlier start left off.
 
@@ -165,7 +174,7 @@ def run(
             nproc = str(plan.num_processes or "auto")
             plan = plan_study(plan.study, run=plan.run, nproc=nproc, resume=plan.resume)
             if not plan.finished:
-                _train(plan, json_output=json_output, timeout_s=timeout_s)
+                _train(plan, listener, timeout_s=timeout_s)
     else:
         from alignctl.training.finite import refuse_finished
 
@@ -173,7 +182,7 @@ def run(
     return _result(RunDirectory(plan.run))
 
 
-def _train(plan: PretrainPlan, *, json_output: bool, timeout_s: float) -> None:
+def _train(plan: PretrainPlan, listener: Listener, *, timeout_s: float) -> None:
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import num_devices, plan_processes
     from alignctl.training.worker import TrainingJob, train
@@ -181,23 +190,22 @@ def _train(plan: PretrainPlan, *, json_output: bool, timeout_s: float) -> None:
     study, directory = plan.study, RunDirectory(plan.run)
     num_processes = plan.num_processes or _as_before(directory, study, num_devices())
     processes = plan_processes(num_processes, limit=num_processes, limit_name="usable")
-    with TrainingView(batch_size=study.training.batch_size, json_output=json_output) as view:
-        try:
-            manifests = launch(
-                train,
-                TrainingJob(study, plan.run.absolute()),
-                plan=processes,
-                events_file=directory.events_file,
-                listener=view,
-                stoppable=True,
-                timeout_s=timeout_s,
-            )
-        except (KeyboardInterrupt, SystemExit, PreemptedError):  # SystemExit: a closed terminal
-            _leave(directory, "interrupted", None)
-            raise
-        except AlignctlError as error:
-            _leave(directory, "failed", str(error))
-            raise
+    try:
+        manifests = launch(
+            train,
+            TrainingJob(study, plan.run.absolute()),
+            plan=processes,
+            events_file=directory.events_file,
+            listener=listener,
+            stoppable=True,
+            timeout_s=timeout_s,
+        )
+    except (KeyboardInterrupt, SystemExit, PreemptedError):  # SystemExit: a closed terminal
+        _leave(directory, "interrupted", None)
+        raise
+    except AlignctlError as error:
+        _leave(directory, "failed", str(error))
+        raise
     manifest = manifests[0]
     if manifest is not None and manifest.status == "interrupted":
         raise PreemptedError(

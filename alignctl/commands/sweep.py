@@ -1,6 +1,6 @@
 """Train and evaluate a study at several values of one setting, one run for each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from alignctl.config.load import (
     parse_yaml,
     validate_study,
 )
-from alignctl.config.metrics import USUAL_OF_RUNS, heading
-from alignctl.console import print_line, print_notice, print_warning
+from alignctl.config.metrics import USUAL_OF_RUNS
+from alignctl.engine.events import Event, Listener, ignore, warning
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import available_cores, parse_nproc
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError
@@ -47,6 +47,10 @@ class SweepPlan:
         """What the others are compared with: cl, or the first objective where cl is not trained."""
         names = self.studies[0].objective_names
         return "cl" if "cl" in names else names[0]
+
+    def label(self, value: Any) -> str:
+        """What events and errors call the run of a value."""
+        return f"{self.parameter}={value}"
 
     def summary(self) -> dict[str, Any]:
         """The plan for --dry-run."""
@@ -82,11 +86,15 @@ def plan(
     values: str,
     run_dir: Path | None,
     nproc: str,
+    notify: Callable[[str], None] | None = None,
 ) -> SweepPlan:
-    """A validated study for every value; ConfigError before anything starts."""
+    """A validated study for every value; ConfigError before anything starts.
+
+    notify: told what became of the keys of a config of the original code.
+    """
     key = PARAMETERS[parameter]
     chosen = _parse_values(values)
-    base = load_study(config, overrides, notify=print_notice).model_dump(mode="json")
+    base = load_study(config, overrides, notify=notify).model_dump(mode="json")
     studies = tuple(
         validate_study(apply_overrides(base, [f"{key}={value}"]), f"--values {value}")
         for value in chosen
@@ -146,14 +154,17 @@ def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
     return path
 
 
-def run(plan: SweepPlan, *, json_output: bool = False, timeout_s: float = 1800.0) -> SweepResult:
-    """Train and evaluate what is not finished yet; failing values do not stop the others."""
+def run(plan: SweepPlan, listener: Listener = ignore, *, timeout_s: float = 1800.0) -> SweepResult:
+    """Train and evaluate what is not finished yet; failing values do not stop the others.
+
+    The listener is told of every value, and what its training and its evaluation tell.
+    """
     refuse_other_launchers()
     with run_lock(plan.sweep.path, "sweep"):
-        return _run(plan, json_output=json_output, timeout_s=timeout_s)
+        return _run(plan, listener, timeout_s=timeout_s)
 
 
-def _run(plan: SweepPlan, *, json_output: bool, timeout_s: float) -> SweepResult:
+def _run(plan: SweepPlan, listener: Listener, *, timeout_s: float) -> SweepResult:
     known = plan.sweep.description().values if plan.sweep.exists else ()
     values = (*known, *(value for value in plan.values if value not in known))
     key = PARAMETERS[plan.parameter]
@@ -161,16 +172,16 @@ def _run(plan: SweepPlan, *, json_output: bool, timeout_s: float) -> SweepResult
     plan.sweep.describe(description)
     failures: dict[str, str] = {}
     for value, study in zip(plan.values, plan.studies, strict=True):
-        label = f"{plan.parameter}={value}"
+        label = plan.label(value)
         try:
-            _run_one(plan, value, study, label, json_output=json_output, timeout_s=timeout_s)
+            _run_one(plan, value, study, listener, timeout_s=timeout_s)
         except PreemptedError as error:
             raise PreemptedError(
                 f"{plan.sweep.path}: stopped at {label}, all is saved; run the same sweep again"
             ) from error
         except AlignctlError as error:
             failures[label] = str(error)
-            _say(f"{label}: failed", json_output=json_output)
+            listener(_state_of(label, "failed"))
     return _collect(plan, description, failures)
 
 
@@ -178,18 +189,15 @@ def _run_one(
     plan: SweepPlan,
     value: Any,
     study: StudyConfig,
-    label: str,
+    listener: Listener,
     *,
-    json_output: bool,
     timeout_s: float,
 ) -> None:
     directory = plan.sweep.run(plan.parameter, value)
     training = pretrain.plan_study(study, run=directory.path, nproc=plan.nproc, resume=True)
-    _say(
-        f"{label}: {'trained already' if training.finished else 'training'}",
-        json_output=json_output,
-    )
-    pretrain.run(training, json_output=json_output, timeout_s=timeout_s)
+    state = "trained already" if training.finished else "training"
+    listener(_state_of(plan.label(value), state))
+    pretrain.run(training, listener, timeout_s=timeout_s)
     _refuse_other_data(plan, directory)
     options = eval_alignment.EvalOptions(
         reference=plan.reference,
@@ -200,8 +208,12 @@ def _run_one(
     evaluation = eval_alignment.plan(subject, options)
     if value == plan.values[0]:  # of the others it would be the same
         for line in evaluation.warnings:
-            print_warning(line)
-    eval_alignment.run(evaluation, json_output=json_output)
+            listener(warning(line))
+    eval_alignment.run(evaluation, listener)
+
+
+def _state_of(label: str, state: str) -> Event:
+    return {"event": "value", "label": label, "state": state}
 
 
 def _refuse_other_data(plan: SweepPlan, run: RunDirectory) -> None:
@@ -222,11 +234,6 @@ def _nproc_for_evaluation(nproc: str) -> str:
     """As for training, where more processes may be asked for than there are cores."""
     asked = parse_nproc(nproc)
     return nproc if asked is None or asked <= available_cores() else "auto"
-
-
-def _say(text: str, *, json_output: bool) -> None:
-    if not json_output:
-        print_line(text)
 
 
 def _collect(
@@ -255,16 +262,3 @@ def _collect(
     rows = [{str(key): value for key, value in row.items()}
             for row in last[columns].to_dict("records")]  # fmt: skip
     return SweepResult(str(plan.sweep.path), plan.parameter, plan.reference, rows, failures)
-
-
-def table_of(result: SweepResult) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows to print: one line per value and split, CKA then RSA of every objective."""
-    keys = list(dict.fromkeys((row["metric"], row["objective"]) for row in result.rows))
-    lines: dict[tuple[Any, str], dict[tuple[str, str], float]] = {}
-    for row in result.rows:
-        line = lines.setdefault((row[result.parameter], row["split"]), {})
-        line[row["metric"], row["objective"]] = row["value"]
-    keys.sort(key=lambda key: key[0])
-    columns = [result.parameter, "split", *(f"{heading(metric)} {name}" for metric, name in keys)]
-    rows = [[f"{value:g}", split, *map(line.get, keys)] for (value, split), line in lines.items()]
-    return columns, rows

@@ -8,14 +8,12 @@ from typing import Any
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import moved
-from alignctl.console import CountView
+from alignctl.engine.events import Listener, ignore
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.errors import ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.comparison import Check, Comparison, RunRecord, compare_runs
 from alignctl.runs.directory import find, runs_and_changes
-
-_COLUMNS: tuple[str, ...] = ("check", "result", "found")
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,12 @@ def plan(words: Sequence[str], *, epoch: int | None) -> VerifyPlan:
     return VerifyPlan(found, epoch, studies)
 
 
-def run(plan: VerifyPlan, *, json_output: bool = False) -> VerifyResult:
+def run(plan: VerifyPlan, listener: Listener = ignore) -> VerifyResult:
     """Verify each run, then compare the others with the first; writes nothing."""
     refuse_other_launchers()
     names = [str(run.path) for run in plan.runs]
     records = [] if len(plan.runs) == 1 else [_record(run) for run in plan.runs]
-    found = _checks(plan, json_output=json_output)
+    found = _checks(plan, listener)
     runs = tuple(RunVerdict(name, checks) for name, checks in zip(names, found, strict=True))
     pairs = tuple(
         _pair(name, names[0], compare_runs(records[0], record))
@@ -108,57 +106,19 @@ def _pair(run: str, reference: str, found: Comparison) -> PairVerdict:
     return PairVerdict(run, reference, found.checks, found.differs_in, found.conclusion)
 
 
-def _checks(plan: VerifyPlan, *, json_output: bool) -> list[tuple[Check, ...]]:
+def _checks(plan: VerifyPlan, listener: Listener) -> list[tuple[Check, ...]]:
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
     from alignctl.training.verification import VerificationJob, verify
 
     paths = tuple(run.path.absolute() for run in plan.runs)
     job = VerificationJob(paths, plan.epoch, plan.studies)
-    with (
-        tempfile.TemporaryDirectory(prefix="alignctl-") as folder,
-        CountView(json_output=json_output) as view,
-    ):
+    with tempfile.TemporaryDirectory(prefix="alignctl-") as folder:
         (checks,) = launch(
             verify,
             job,
             plan=plan_processes(1, limit=1, limit_name="process"),
             events_file=Path(folder) / "events.jsonl",
-            listener=view,
+            listener=listener,
         )
     return checks
-
-
-def tables_of(result: VerifyResult) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
-    """Title, columns and rows of a table for each run and each pair."""
-    tables = [(run.run, _COLUMNS, _rows(run.checks)) for run in result.runs]
-    for pair in result.pairs:
-        rows = _rows(pair.checks)
-        rows += [["differs in", "-", setting] for setting in pair.differs_in]
-        tables.append((f"{pair.run} beside {pair.reference}", _COLUMNS, rows))
-    return tables
-
-
-def conclusions(result: VerifyResult) -> list[str]:
-    """What follows for each pair of runs; for a run alone, that it is what it says."""
-    doubtful = any(check.result != "ok" for run in result.runs for check in run.checks)
-    if not result.pairs and not doubtful:
-        return [f"{run.run}: all {len(run.checks)} checks are ok" for run in result.runs]
-    note = ", by manifests that are not verified" if doubtful else ""
-    return [f"{pair.reference} and {pair.run}: {pair.conclusion}{note}" for pair in result.pairs]
-
-
-def failure(result: VerifyResult) -> str:
-    """What is not ok, in one line."""
-    places = [(run.run, run.checks) for run in result.runs]
-    places += [(f"{pair.run} beside {pair.reference}", pair.checks) for pair in result.pairs]
-    found = []
-    for where, checks in places:
-        wrong = [f"{check.name} ({check.result})" for check in checks if check.result != "ok"]
-        if wrong:
-            found.append(f"{where}: {', '.join(wrong)}")
-    return f"not verified: {'; '.join(found)}"
-
-
-def _rows(checks: Sequence[Check]) -> list[list[str]]:
-    return [[check.name, check.result, check.finding] for check in checks]

@@ -6,7 +6,7 @@ from typing import Any
 
 from alignctl.commands.absences import absences
 from alignctl.commands.adoption import Subject, adopt, copy_tables, of_run, select
-from alignctl.console import CountView, print_notice
+from alignctl.engine.events import Listener, ignore, notice
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.runs import RunDirectory
 from alignctl.runs.lock import run_lock
@@ -57,7 +57,7 @@ def plan(run: Subject | str | None, *, reference: str, compare: Sequence[str]) -
     return WeightGapPlan(subject, found.reference, found.objectives, warnings)
 
 
-def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
+def run(plan: WeightGapPlan, listener: Listener = ignore) -> WeightGapResult:
     """Measure every pair at every saved epoch, write the tables, return the totals."""
     from alignctl.analysis.weight_gap import WeightGapJob, csv_file, measure, totals
     from alignctl.engine.launch import launch
@@ -66,22 +66,23 @@ def run(plan: WeightGapPlan, *, json_output: bool = False) -> WeightGapResult:
     refuse_other_launchers()
     adopt(plan.subject, "weight-gap")
     job = WeightGapJob(plan.run.path.absolute(), plan.reference, plan.objectives)
-    with run_lock(plan.run.path, "weight-gap"), CountView(json_output=json_output) as view:
+    with run_lock(plan.run.path, "weight-gap"):
         (rows,) = launch(
             measure,
             job,
             plan=plan_processes(1, limit=1, limit_name="process"),
             events_file=plan.run.events_file,
-            listener=view,
+            listener=listener,
         )
     written = dict.fromkeys(row.objective for row in rows)
     files = [csv_file(plan.run, plan.reference, objective) for objective in written]
     copy_tables(files, plan.subject.output)
     if plan.subject.original is not None and not plan.run.config_file.exists():
-        print_notice(
+        text = (
             f"{plan.run.path}: has no config, which eval-alignment and report need; "
             "the same command with --config FILE adds it"
         )
+        listener(notice(text))
     return WeightGapResult(
         run=str(plan.run.path),
         reference=plan.reference,

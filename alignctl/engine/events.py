@@ -15,6 +15,20 @@ Listener = Callable[[Event], None]
 _POLL_S = 0.1
 
 
+def ignore(event: Event) -> None:
+    """The listener that does nothing."""
+
+
+def notice(text: str) -> Event:
+    """An event of what somebody should know before reading results."""
+    return {"event": "notice", "text": text}
+
+
+def warning(text: str) -> Event:
+    """An event of something that does not stop the work, but that results have to be read with."""
+    return {"event": "warning", "text": text}
+
+
 def append_event(path: Path, kind: str, **fields: Any) -> None:
     """Add one line, by a single write; a line that a killed process left half is closed first.
 

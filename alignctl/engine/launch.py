@@ -25,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from alignctl import errors
 from alignctl.engine.context import WorkerContext
-from alignctl.engine.events import EventFollower, Listener
+from alignctl.engine.events import EventFollower, Listener, ignore
 from alignctl.engine.heartbeat import HeartbeatMonitor
 from alignctl.engine.loopback import ADDRESS, check_address, check_semaphores, worker_environment
 from alignctl.engine.placement import ProcessPlan
@@ -49,7 +49,7 @@ def launch(
     *,
     plan: ProcessPlan,
     events_file: Path,
-    listener: Listener = lambda event: None,
+    listener: Listener = ignore,
     stoppable: bool = False,
     timeout_s: float = 1800.0,
 ) -> list[R]:

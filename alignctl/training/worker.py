@@ -142,6 +142,7 @@ def _report_start(session: Session, progress: Progress) -> None:
         objectives=study.objective_names,
         epochs=study.training.epochs,
         steps_per_epoch=steps,
+        batch_size=study.training.batch_size,
         finished_epochs=progress.step // steps,
         finished_steps=progress.step % steps,
     )

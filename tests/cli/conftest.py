@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from alignctl.cli import app
+from alignctl.cli.app import app
 from alignctl.config import StudyConfig
 from alignctl.runs.sweep import SweepDescription, SweepDirectory
 
@@ -28,7 +28,7 @@ def call(monkeypatch):
     """A function of the words after `alignctl`: what came of them."""
 
     def invoke(*words: str):
-        monkeypatch.setattr(sys, "argv", ["alignctl", *words])  # -v is looked for there
+        monkeypatch.setattr(sys, "argv", ["alignctl", *words])  # what a refusal tells to run
         return CliRunner().invoke(app, list(words))
 
     return invoke

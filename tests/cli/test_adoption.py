@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignctl.cli_options import spread
+from alignctl.cli.command_classes import spread
 
 EVAL = ["eval-alignment", "--config", "digits", "--checkpoints", "theirs", "--output", "out"]
 GAP = ["weight-gap", "--checkpoints", "theirs", "--output", "out"]
@@ -94,7 +94,7 @@ def test_a_plan_names_the_checkpoints_and_where_tables_go(plan_of, theirs):
 def test_plans_import_no_torch(theirs):
     code = """
 import contextlib, io, json, sys
-from alignctl.cli import main
+from alignctl.cli.app import main
 for words in json.loads(sys.argv[1]):
     sys.argv[1:] = words
     with contextlib.redirect_stdout(io.StringIO()):

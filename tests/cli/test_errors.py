@@ -188,7 +188,7 @@ from pathlib import Path
 Path("gone").mkdir()
 os.chdir("gone")
 Path("../gone").resolve().rmdir()
-from alignctl.cli import main
+from alignctl.cli.app import main
 ended = []
 for words in json.loads(sys.argv[1]):
     sys.argv[1:] = words

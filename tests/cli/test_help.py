@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from alignctl import __version__
-from alignctl.cli import app
+from alignctl.cli.app import app
 
 TRAIN = ["pretrain"]
 EVAL = ["eval-alignment"]
@@ -92,7 +92,7 @@ def test_help_config_and_dry_runs_import_no_torch(make_run, write_original):
     ]
     code = """
 import contextlib, io, json, sys
-from alignctl.cli import main
+from alignctl.cli.app import main
 for words in json.loads(sys.argv[1]):
     sys.argv[1:] = words
     with contextlib.redirect_stdout(io.StringIO()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignctl.cli import main
+from alignctl.cli.app import main
 from alignctl.config.load import to_yaml
 
 NETWORK = ["encoder.width=0.0625", "projector.hidden_dim=16", "projector.output_dim=8"]

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from alignctl.commands.compare import CompareResult, interval_notes, plan, table_of
+from alignctl.cli.compare_command import table_of
+from alignctl.cli.interval_notes import interval_notes
+from alignctl.commands.compare import CompareResult, plan
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS, parse_metrics
 from alignctl.errors import ConfigError
 from alignctl.metrics import compare
@@ -293,7 +295,7 @@ def test_usual_metric_that_cannot_be_computed_is_a_line_with_its_reason(call, sa
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
-from alignctl.cli import app
+from alignctl.cli.app import app
 app()
 """
 

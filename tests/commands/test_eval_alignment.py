@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alignctl.cli_alignment import last_table, tables_of
+from alignctl.cli.alignment_tables import label_of, last_table, tables_of
 from alignctl.commands.eval_alignment import (
     EvalOptions,
     EvalPlan,
@@ -101,10 +101,10 @@ def test_all_pairs_are_every_two_objectives_once(options_of):
     found = options_of(all_pairs=True)
     assert found.pairs == tuple(itertools.combinations(("cl", "nscl", "scl", "ce"), 2))
     assert found.reference is None
-    assert found.label("cl", "ce") == "cl-ce"
+    assert label_of(found, "cl", "ce") == "cl-ce"
     one = options_of(reference="scl")
     assert one.pairs == (("scl", "cl"), ("scl", "nscl"), ("scl", "ce"))
-    assert (one.reference, one.label("scl", "ce")) == ("scl", "ce")
+    assert (one.reference, label_of(one, "scl", "ce")) == ("scl", "ce")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from alignctl.commands.sweep import SweepResult, table_of
+from alignctl.cli.sweep_command import table_of
+from alignctl.commands.sweep import SweepResult
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.engine.context import WorkerContext
 from alignctl.runs import Manifest, RunDirectory

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from alignctl.cli import main
+from alignctl.cli.app import main
 from alignctl.config.load import to_yaml
 from alignctl.engine.selftest import SelfTest
 

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
-from alignctl.commands.compare import interval_notes
+from alignctl.cli.interval_notes import interval_notes
 from alignctl.commands.eval_alignment import EvalPlan, EvalResult
 from alignctl.config.metrics import heading, short_name
 
@@ -29,14 +29,19 @@ def tables_of(result: EvalResult, plan: EvalPlan) -> list[tuple[str, list[str], 
     return tables
 
 
+def label_of(plan: EvalPlan, reference: str, objective: str) -> str:
+    """What a pair is called in a table."""
+    return objective if plan.reference else f"{reference}-{objective}"
+
+
 def _by_epoch(
     rows: list[dict[Hashable, Any]], plan: EvalPlan, metrics: list[str], *, with_metric: bool
 ) -> tuple[list[str], list[list[Any]]]:
     lines: dict[int, dict[tuple[str, str], float]] = {}
     for row in rows:
-        label = plan.label(row["reference"], row["objective"])
+        label = label_of(plan, row["reference"], row["objective"])
         lines.setdefault(row["epoch"], {})[row["metric"], label] = row["value"]
-    keys = [(metric, plan.label(*pair)) for metric in metrics for pair in plan.pairs]
+    keys = [(metric, label_of(plan, *pair)) for metric in metrics for pair in plan.pairs]
     headings = [f"{heading(metric)} {label}" if with_metric else label for metric, label in keys]
     return ["epoch", *headings], [[epoch, *map(lines[epoch].get, keys)] for epoch in sorted(lines)]
 
@@ -57,7 +62,7 @@ def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list
     lines = [
         [
             row["split"],
-            plan.label(row["reference"], row["objective"]),
+            label_of(plan, row["reference"], row["objective"]),
             short_name(row["metric"]),
             *(row[key] for key in ("value", "ci_low", "ci_high")),
             *([row["p_value"]] if p_column else []),
@@ -73,7 +78,7 @@ def notes_of(result: EvalResult, plan: EvalPlan) -> list[str]:
     epochs: dict[tuple[str, ...], list[str]] = {}
     for row in result.rows:
         if row["note"]:
-            label = plan.label(row["reference"], row["objective"])
+            label = label_of(plan, row["reference"], row["objective"])
             key = (row["split"], label, short_name(row["metric"]), row["note"])
             epochs.setdefault(key, []).append(str(row["epoch"]))
     return [

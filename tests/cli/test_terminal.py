@@ -3,8 +3,9 @@ import json
 import pytest
 from rich.console import Console
 
-from alignctl import console
-from alignctl.console import print_json, print_notice, print_table
+from alignctl.cli import terminal
+from alignctl.cli.progress_views import View
+from alignctl.cli.terminal import print_json, print_notice, print_table
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def printed(monkeypatch, capsys):
     """A function of columns and rows: the lines of the table that is printed of them."""
 
     def lines(columns, rows, *, width=80):
-        monkeypatch.setattr(console, "out", Console(width=width, highlight=False))
+        monkeypatch.setattr(terminal, "out", Console(width=width, highlight=False))
         print_table("Title", columns, rows)
         title, _, *table, _ = capsys.readouterr().out.splitlines()
         assert title.strip() == "Title"
@@ -85,5 +86,5 @@ def test_a_notice_is_on_stderr_and_never_wrapped(capsys):
 
 def test_a_worker_can_tell_a_notice(capsys):
     text = "of the 9 images, [2] are " + "long " * 100
-    console.View()({"event": "notice", "text": text})
+    View()({"event": "notice", "text": text})
     assert capsys.readouterr() == ("", f"note: {text}\n")

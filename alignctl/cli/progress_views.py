@@ -1,108 +1,37 @@
-"""What people see: progress, tables, and one line for an error. Science is done elsewhere."""
+"""What people see of work that goes on: live bars on a terminal, else lines."""
 
-import json
-import math
-import sys
-import time
-from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
-Event = dict[str, Any]
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-
-def print_error(message: str) -> None:
-    """One `error:` line (more only where a config has several wrong keys), never wrapped."""
-    err.print("[bold red]error:[/] ", end="")
-    err.print(message, markup=False, emoji=False, soft_wrap=True)
-
-
-def print_notice(text: str) -> None:
-    """What somebody should know before reading results, on standard error, never wrapped."""
-    err.print("[bold cyan]note:[/] ", end="")
-    err.print(text, markup=False, emoji=False, soft_wrap=True)
-
-
-def print_warning(text: str) -> None:
-    """Something that does not stop the work, but that its results have to be read with."""
-    err.print("[bold yellow]warning:[/] ", end="")
-    err.print(text, markup=False, emoji=False, soft_wrap=True)
-
-
-def print_json(values: Any) -> None:
-    """One JSON document on standard output."""
-    print_text(json.dumps(values, indent=2) + "\n")
-
-
-def print_text(text: str) -> None:
-    """A text on standard output as it stands, for other programs."""
-    sys.stdout.write(text)
-
-
-def print_line(text: str) -> None:
-    """A plain line on standard output, never wrapped."""
-    out.print(text, markup=False, emoji=False, soft_wrap=True)
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table with words to the left and numbers to the right: four digits, gaps as a dash."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for index, column in enumerate(columns):
-        words = index == 0 or all(isinstance(row[index], str) for row in rows)
-        table.add_column(column, justify="left" if words else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row))
-    # As wide as it needs to be: a terminal may wrap a line, but no digit is ever cut off.
-    needed = out.measure(table, options=out.options.update(max_width=1000)).maximum
-    Console(file=out.file, width=max(out.width, needed), highlight=False).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+from alignctl.cli import terminal
+from alignctl.cli.terminal import print_notice, print_warning
+from alignctl.engine.events import Event
 
 
 class View:
-    """Listens to a launch's events while it is open; on a terminal with live bars."""
+    """Listens to events while it is open; on a terminal with live bars."""
 
     def __init__(self, *, json_output: bool = False) -> None:
         # --json leaves standard output to the one document at the end
-        self._console = err if json_output else out
+        self._console = terminal.err if json_output else terminal.out
         self._live: Live | None = None
 
     def __enter__(self) -> "View":
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=8)
-            self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bars as they are; nothing is drawn over them any more."""
         if self._live is not None:
             self._live.stop()
+            self._live = None
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -119,21 +48,29 @@ class View:
         print_warning(event["text"])
 
     def _show(self, *parts: Any) -> None:
-        if self._live is not None:
-            self._live.update(Group(*parts))
+        """Draw these in the place of what was drawn before, where there is a terminal."""
+        if not self._console.is_terminal:
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=8)
+            self._live.start()
+        self._live.update(Group(*parts))
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
         """Only where there is no terminal."""
-        if self._live is None:
-            self._console.print(text, markup=False, emoji=False, soft_wrap=True)
+        if not self._console.is_terminal:
+            self._print(text)
 
 
 class TrainingView(View):
     """Epoch and step bars, loss by objective, images/s and time left; or a line per epoch."""
 
-    def __init__(self, *, batch_size: int, json_output: bool = False) -> None:
+    def __init__(self, *, json_output: bool = False) -> None:
         super().__init__(json_output=json_output)
-        self._batch_size = batch_size
+        self._batch_size = 0
         self._losses: dict[str, tuple[float | None, float]] = {}
         self._rate = 0.0
         self._bars = Progress(
@@ -149,7 +86,7 @@ class TrainingView(View):
 
     def on_start(self, event: Event) -> None:
         """The study is loaded and training begins."""
-        self._total_epochs = event["epochs"]
+        self._total_epochs, self._batch_size = event["epochs"], event["batch_size"]
         done, steps = event["finished_epochs"], event["finished_steps"]
         self._epochs = self._bars.add_task("epoch", total=event["epochs"], completed=done, note="")
         self._total_steps = event["steps_per_epoch"]
@@ -157,7 +94,7 @@ class TrainingView(View):
         behind = f"epoch {done}" + (f" and {steps} steps" if steps else "")
         resumed = f", going on after {behind}" if done or steps else ""
         text = f"training {', '.join(event['objectives'])} in {event['run']}{resumed}"
-        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
+        self._print(text)
         self._draw()
 
     def on_step(self, event: Event) -> None:
@@ -202,7 +139,6 @@ class CountView(View):
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft()
         )
         self._task: TaskID | None = None
-        self._started = time.perf_counter()
 
     def on_evaluate(self, event: Event) -> None:
         """An epoch of one split is about to be evaluated, or all of them are done."""
@@ -223,3 +159,39 @@ class CountView(View):
             self._task = self._bar.add_task(title, total=event["total"])
         self._bar.update(self._task, completed=event["done"])
         self._show(self._bar)
+
+
+class SweepView(View):
+    """A line for each value, then its training and its evaluation as they are shown alone."""
+
+    def __init__(self, *, json_output: bool = False) -> None:
+        super().__init__(json_output=json_output)
+        self._json_output = json_output
+        self._part: View | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event: of the sweep, or of the part of it that is at work."""
+        if event["event"] == "start":
+            self._begin(TrainingView(json_output=self._json_output))
+        elif event["event"] == "evaluate" and not isinstance(self._part, CountView):
+            self._begin(CountView(json_output=self._json_output))
+        if hasattr(self, f"on_{event['event']}") or self._part is None:
+            super().__call__(event)
+        else:
+            self._part(event)
+
+    def close(self) -> None:
+        """Close the part that is at work."""
+        if self._part is not None:
+            self._part.close()
+            self._part = None
+
+    def on_value(self, event: Event) -> None:
+        """The run of a value is begun, or has failed."""
+        self.close()
+        if not self._json_output:
+            self._print(f"{event['label']}: {event['state']}")
+
+    def _begin(self, part: View) -> None:
+        self.close()
+        self._part = part

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alignctl.cli.usage_errors import UsageError, wrong_usage
 from alignctl.errors import AlignctlError, ConfigError, PreemptedError, out_of_memory
 
 FAILED, WRONG_USAGE, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
@@ -20,17 +21,17 @@ _WRONG_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
 
 def named(error: BaseException) -> BaseException:
-    """The error under a name of ours where it is a failed allocation; else the error itself."""
-    failed = out_of_memory(error)
-    if failed is None:
+    """A failed allocation or a wrong command line as an error of ours; else the error itself."""
+    ours = out_of_memory(error) or wrong_usage(error)
+    if ours is None:
         return error
-    failed.__cause__ = error  # a verbose report shows it
-    return failed
+    ours.__cause__ = error  # a verbose report shows it
+    return ours
 
 
 def report(error: BaseException, *, verbose: bool) -> int:
     """Print the one line of a handled error, below its traceback if verbose; its exit code."""
-    from alignctl.console import print_error
+    from alignctl.cli.terminal import print_error
 
     if verbose:
         traceback.print_exception(error)
@@ -88,5 +89,5 @@ _LINES: dict[type[BaseException], Callable[[Any], str]] = {
 }
 HANDLED = tuple(_LINES)
 """The errors that have a line; any other is a bug, and shows its traceback."""
-CAUGHT: tuple[type[BaseException], ...] = (*HANDLED, MemoryError, RuntimeError)
+CAUGHT: tuple[type[BaseException], ...] = (*HANDLED, UsageError, MemoryError, RuntimeError)
 """The errors that may have a line once they are `named`."""

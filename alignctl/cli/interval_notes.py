@@ -1,0 +1,26 @@
+"""What intervals of scores are over, in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alignctl.config.metrics import short_name
+
+_OVER = {
+    "stratified": "stratified intervals: over other images with as many of each class",
+    "simple": "simple intervals: over other images of any class",
+    "batches": "intervals of batches: over other batches, of images of any class",
+}
+
+
+def interval_notes(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """Lines that say over what the intervals of some scores are, and which have none, and why."""
+    metrics: dict[str, list[str]] = {}
+    for row in rows:
+        if row["interval"] is not None:
+            metrics.setdefault(row["interval"], []).append(short_name(row["metric"]))
+    notes = [line for kind, line in _OVER.items() if kind in metrics]
+    for reason, names in metrics.items():
+        if reason not in _OVER:
+            listed = ", ".join(dict.fromkeys(names))
+            notes.append(f"no interval: {reason.removeprefix('none: ')} ({listed})")
+    return notes
