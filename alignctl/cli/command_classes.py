@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from alignctl.cli.usage_errors import place_of
+from alignctl.cli.usage_errors import UsageError, place_of
 from alignctl.errors import ConfigError
 
 _COMPARE = "--compare"
@@ -48,12 +48,27 @@ def _verbose_option() -> Any:
     return typer.main.get_command(made).params[0]
 
 
-class Command(TyperCommand):
-    """A command that takes --verbose."""
+class _Verbose:
+    """Takes --verbose, and tells every wrong word of its own with its name."""
+
+    params: list[Any]
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.params.append(_verbose_option())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; what Typer raises has its context, which some parsers leave out."""
+        try:
+            return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
+        except UsageError as error:
+            if getattr(error, "ctx", None) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
+
+class Command(_Verbose, TyperCommand):
+    """A command without subcommands."""
 
 
 class ComputingCommand(Command):
@@ -76,12 +91,8 @@ class WordsCommand(ComputingCommand):
         return super().parse_args(ctx, list(spread(args)))
 
 
-class Group(TyperGroup):
-    """A command that has subcommands, and takes --verbose itself."""
-
-    def __init__(self, *args: Any, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.params.append(_verbose_option())
+class Group(_Verbose, TyperGroup):
+    """A command that has subcommands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The subcommand that the words start with; ConfigError where there is none."""
