@@ -158,7 +158,7 @@ def one_process(tmp_path_factory):
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield WorkerContext(
         rank=0,
-        world_size=1,
+        size=1,
         device=torch.device("cpu"),
         threads=torch.get_num_threads(),
         events_file=tmp_path_factory.mktemp("events") / "events.jsonl",

@@ -14,7 +14,7 @@ import torch
 from alignctl.config.load import load_study
 from alignctl.config.metrics import USUAL_METRICS, parse_metrics
 from alignctl.metrics.comparison import Question, scores
-from alignctl.metrics.sources import InMemory
+from alignctl.metrics.feature_space import InMemory
 from alignctl.runs.tables import read_parquet
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data

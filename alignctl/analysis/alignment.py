@@ -25,7 +25,7 @@ from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics.comparison import Question, Score, scores
-from alignctl.metrics.sources import share_of
+from alignctl.metrics.feature_space import share_in_chunks
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import checkpoint_file, comparable_epochs, saved_epochs
 from alignctl.runs.evaluated import forget, identity, remember, unproven
@@ -172,7 +172,7 @@ def _evaluate_one(
     images: ImageSet | EncodedImageSet,
 ) -> list[AlignmentRow]:
     indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
-    passes = image_passes(images, share_of(len(images.ids), context), context.device)
+    passes = image_passes(images, share_in_chunks(len(images.ids), context), context.device)
     stored = stored_features(
         context,
         _features_folder(job, models.epoch, split),

@@ -15,7 +15,7 @@ from torch import Tensor
 from alignctl.analysis.feature_files import FeatureFile, open_features
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError
-from alignctl.metrics.sources import share_of
+from alignctl.metrics.feature_space import share_in_chunks
 from alignctl.runs.atomic import write_text
 from alignctl.runs.checkpoints import file_digest
 
@@ -119,7 +119,7 @@ def _write(
 ) -> None:
     """Every process writes its rows at their place in the files that the first one makes."""
     made = False
-    for part in share_of(num_images, context):
+    for part in share_in_chunks(num_images, context):
         found = [matrix.float().cpu().numpy() for matrix in compute(part)]
         if not made:
             if context.is_first:

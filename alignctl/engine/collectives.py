@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,7 +12,9 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 
-from alignctl.objectives.objective import ALONE, Peers
+from alignctl.processes import ALONE, Processes
+
+T = TypeVar("T")
 
 # An honest wait for a slower peer may be long; hangs are found by their missing heartbeats
 COLLECTIVE_TIMEOUT = timedelta(days=1)
@@ -20,21 +22,27 @@ COLLECTIVE_TIMEOUT = timedelta(days=1)
 
 @dataclass(frozen=True, eq=False)
 class ProcessPeers:
-    """The processes of a group, as an objective sees them: they hold the shares of one batch."""
+    """The processes of a group of torch.distributed; fulfils `Processes`."""
 
     group: ProcessGroup
 
     @property
     def rank(self) -> int:
-        """Which share is this process's, from 0."""
+        """Which of them this is, from 0."""
         return dist.get_rank(self.group)
 
     @property
     def size(self) -> int:
-        """How many shares there are."""
+        """How many there are."""
         return dist.get_world_size(self.group)
 
-    def gather(self, share: Tensor, *, dim: int) -> Tensor:
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in the order of ranks, on each; plain picklable values."""
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, self.group)
+        return values
+
+    def gather_tensor(self, share: Tensor, *, dim: int) -> Tensor:
         """All shares, joined along `dim` in the order of ranks, the same on every process.
 
         share: at least 1-d, of the same shape and dtype everywhere; any dtype. Where it is part of
@@ -43,6 +51,20 @@ class ProcessPeers:
         """
         gathered: Tensor = _Gather.apply(share, dim, self)
         return gathered
+
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sums over all processes, the same bits on each; does not wait for the device."""
+        # One buffer per dtype, laid out by the tensors' order alone. DistributedDataParallel lays
+        # its buckets out anew after the first step, so that a resumed run would add up in another
+        # order than the run that it goes on with, and end with other bits.
+        sums: dict[int, Tensor] = {}
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            alike = {i: tensor for i, tensor in enumerate(tensors) if tensor.dtype == dtype}
+            flat = torch.cat([tensor.detach().flatten() for tensor in alike.values()])
+            dist.all_reduce(flat, group=self.group)
+            parts = torch.split(flat, [tensor.numel() for tensor in alike.values()])
+            sums |= {i: part.view(alike[i].shape) for i, part in zip(alike, parts, strict=True)}
+        return [sums[i] for i in range(len(tensors))]
 
 
 class _Gather(torch.autograd.Function):
@@ -71,25 +93,14 @@ class _Gather(torch.autograd.Function):
         return own, None, None
 
 
-def sum_in_place(tensors: Sequence[Tensor], group: ProcessGroup | None) -> None:
-    """Make each tensor its sum over the processes of `group`, the same bits on all of them.
+def sum_in_place(tensors: Sequence[Tensor], processes: Processes) -> None:
+    """Make each tensor its sum over the processes, the same bits on all of them.
 
     tensors: of any shapes and dtypes, the same in the same order on every process.
-    group: None for a process that is alone; its tensors already are the sums.
     """
-    if group is None:
-        return
-    # One buffer per dtype, laid out by the tensors' order alone. DistributedDataParallel lays its
-    # buckets out anew after the first step, so that a resumed run would add up in another order
-    # than the run that it goes on with, and end with other bits.
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
-        flat = torch.cat([tensor.flatten() for tensor in alike])
-        dist.all_reduce(flat, group=group)
-        parts = torch.split(flat, [tensor.numel() for tensor in alike])
-        sums = [part.view(tensor.shape) for part, tensor in zip(parts, alike, strict=True)]
+    if processes.size > 1 and tensors:
         with torch.no_grad():
-            torch._foreach_copy_(alike, sums)
+            torch._foreach_copy_(list(tensors), processes.sum(tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +110,11 @@ class Mesh:
     objective_index: int
     """Which group of objectives this process trains, from 0."""
     num_objective_groups: int
-    peers: Peers
+    peers: Processes
     """The processes of the same row."""
-    group: ProcessGroup | None
-    """The same processes for `sum_in_place`; None where this one is alone."""
 
 
-ONE_PROCESS = Mesh(0, 1, ALONE, None)
+ONE_PROCESS = Mesh(0, 1, ALONE)
 """The place of a process without others."""
 
 
@@ -118,14 +127,13 @@ def make_mesh(device_type: str, num_objective_groups: int, num_shares: int) -> M
     assert num_objective_groups * num_shares == dist.get_world_size()
     row = dist.get_rank() // num_shares
     if num_shares == 1:
-        return Mesh(row, num_objective_groups, ALONE, None)
+        return Mesh(row, num_objective_groups, ALONE)
     ranks = torch.arange(num_objective_groups * num_shares).view(num_objective_groups, num_shares)
     # groups that a mesh makes by itself give up after 30 minutes, as in a job that was suspended
     groups = [_own_group(lines.tolist()) for lines in (ranks.T, ranks)]
     names = ("objectives", "data")
     mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=names)
-    group = mesh.get_group("data")
-    return Mesh(row, num_objective_groups, ProcessPeers(group), group)
+    return Mesh(row, num_objective_groups, ProcessPeers(mesh.get_group("data")))
 
 
 def _own_group(all_ranks: list[list[int]]) -> ProcessGroup:

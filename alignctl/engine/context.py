@@ -1,7 +1,7 @@
 """What a worker knows of itself, and the few collectives that workers need."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from alignctl.engine.collectives import ProcessPeers
 from alignctl.engine.events import append_event
 from alignctl.engine.heartbeat import Heartbeat
 from alignctl.engine.stopping import Stopping
@@ -19,10 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """One process of a launch: its rank, its device, and its line to the others."""
+    """One process of a launch: its rank, its device, and its line to the others.
+
+    Fulfils `Processes`, of all workers.
+    """
 
     rank: int
-    world_size: int
+    size: int
+    """How many processes there are."""
     device: torch.device
     threads: int
     events_file: Path
@@ -66,32 +71,20 @@ class WorkerContext:
         if self.stopping is not None:
             self.stopping.no_more_steps()
 
-    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The sums over all workers, by one all-reduce.
-
-        tensors: float64, any shapes, the same on every worker. Returned on every worker.
-        """
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    def sum(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sums over all workers, the same on each."""
         with self.waiting():
-            dist.all_reduce(flat)
-            _await_device(flat)
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+            return [_awaited(tensor) for tensor in _all_workers().sum(tensors)]
 
     def gather(self, value: T) -> list[T]:
         """Every worker's value, in the order of ranks, on every worker; plain picklable values."""
-        values: list[Any] = [None] * self.world_size
         with self.waiting():
-            dist.all_gather_object(values, value)
-        return values
+            return _all_workers().gather(value)
 
-    def broadcast(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The first worker's tensors, on every worker; shapes and dtypes must agree."""
+    def gather_tensor(self, share: Tensor, *, dim: int) -> Tensor:
+        """All workers' shares, joined along `dim`, with gradients; see `Processes`."""
         with self.waiting():
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
-                _await_device(tensor)
-        return tensors
+            return _awaited(_all_workers().gather_tensor(share, dim=dim))
 
     def in_turn(self, action: Callable[[], T]) -> T:
         """What an action returns that the first worker takes before all others."""
@@ -108,7 +101,13 @@ class WorkerContext:
             dist.barrier()
 
 
-def _await_device(tensor: Tensor) -> None:
-    """A GPU's collective returns at once and is waited for later, when no wait is expected."""
+def _all_workers() -> ProcessPeers:
+    assert dist.group.WORLD is not None
+    return ProcessPeers(dist.group.WORLD)
+
+
+def _awaited(tensor: Tensor) -> Tensor:
+    """The tensor, once a GPU has it: its collectives return at once and are waited for later."""
     if tensor.is_cuda:
         torch.cuda.current_stream(tensor.device).synchronize()
+    return tensor

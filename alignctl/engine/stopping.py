@@ -42,10 +42,10 @@ class Stopping:
     folder: shared by the workers of a launch, and theirs alone.
     """
 
-    def __init__(self, folder: Path, *, rank: int, world_size: int) -> None:
+    def __init__(self, folder: Path, *, rank: int, size: int) -> None:
         self._folder = folder
         self._file = _published(folder, rank)
-        self._files = [_published(folder, other) for other in range(world_size)]
+        self._files = [_published(folder, other) for other in range(size)]
         self._changed = threading.Condition()
         self._not_begun: int | None = None
         self._is_requested = is_stop_requested(folder)

@@ -77,15 +77,15 @@ def failure_file(scratch: Path, rank: int) -> Path:
 
 
 def _work(job: Job[P, R], rank: int) -> R:
-    world_size = int(os.environ["WORLD_SIZE"])
+    size = int(os.environ["WORLD_SIZE"])
     heartbeat = Heartbeat(job.scratch, rank)
     context = WorkerContext(
         rank=rank,
-        world_size=world_size,
+        size=size,
         device=_device(job.plan, int(os.environ["LOCAL_RANK"])),
         threads=job.plan.threads_per_process,
         events_file=job.events_file,
-        stopping=Stopping(job.scratch, rank=rank, world_size=world_size) if job.stoppable else None,
+        stopping=Stopping(job.scratch, rank=rank, size=size) if job.stoppable else None,
         heartbeat=heartbeat,
     )
     backend = "cpu:gloo,cuda:nccl" if job.plan.device == "cuda" else "gloo"

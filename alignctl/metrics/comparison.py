@@ -13,6 +13,7 @@ from alignctl.metrics import gram
 from alignctl.metrics.arguments import check_share, check_whole, text_list
 from alignctl.metrics.closed_form import NAMES, from_kernels, linear_kernels
 from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.feature_space import Features, InMemory, sample, whole
 from alignctl.metrics.jackknife import Labels, Strata
 from alignctl.metrics.permutation import count_as_high, permutations
 from alignctl.metrics.products import Pair
@@ -26,8 +27,8 @@ from alignctl.metrics.similarities import (
     Similarity,
     similarity_of,
 )
-from alignctl.metrics.sources import Alone, Features, InMemory, Processes, sample, whole
 from alignctl.metrics.streaming import Outcome, Streamed, streamed_estimates
+from alignctl.processes import ALONE, Processes
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ def scores(
     names: Sequence[str],
     labels: Labels | None = None,
     device: torch.device | None = None,
-    processes: Processes | None = None,
+    processes: Processes = ALONE,
 ) -> dict[Pair, list[Score]]:
     """The scores of every pair, in the order of the metrics; the same on every process.
 
@@ -133,7 +134,7 @@ def scores(
         names=tuple(names),
         strata=Strata.of(labels, spaces[0].num_rows),
         device=device or torch.device("cpu"),
-        processes=processes or Alone(),
+        processes=processes,
     )
     outcomes = survey.outcomes()
     p_values = survey.p_values(outcomes) if question.permutations else {}
@@ -234,7 +235,7 @@ class _Survey:
                     tasks.append([(pair, metric)])
             tasks += [centred] if centred else []
         found: dict[Key, Outcome] = {}
-        for task in tasks[self._processes.rank :: self._processes.world_size]:
+        for task in tasks[self._processes.rank :: self._processes.size]:
             found |= self._outcomes(task)
             self._refuse_failures(found)
         if not tasks:
@@ -268,7 +269,7 @@ class _Survey:
         keys: list[Key] = []
         counts: list[int] = []
         numbers = range(self._question.permutations)
-        mine = numbers[self._processes.rank :: self._processes.world_size]
+        mine = numbers[self._processes.rank :: self._processes.size]
         for pair in self._pairs:
             by_kind: dict[Kind, list[AnyMetric]] = {}
             for metric, similarity in self._similarities.items():

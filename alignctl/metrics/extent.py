@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alignctl.metrics.moments import Moments, Origins
 from alignctl.metrics.rows import Frame
-from alignctl.metrics.sources import Processes
+from alignctl.processes import Processes
 
 # Mean squared lengths in a frame, which are near 1 where it was made of rows like these.
 _SUITABLE = (2.0**-6, 2.0**6)

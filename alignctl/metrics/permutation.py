@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from alignctl.metrics import gram
+from alignctl.metrics.feature_space import CHUNK
 from alignctl.metrics.pair_sums import PairSums, Statistic
 from alignctl.metrics.precision import plain_float32
 from alignctl.metrics.products import resolution_of
 from alignctl.metrics.rows import Kind, frame_of, prepare, product_dtype
-from alignctl.metrics.sources import CHUNK
 from alignctl.randomness import uniforms
 
 

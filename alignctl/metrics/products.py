@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from alignctl.metrics.arrays import refuse_unusable
+from alignctl.metrics.feature_space import CHUNK
 from alignctl.metrics.pair_sums import PairSums, Spread, Statistic, refuse_few_rows, spread_of
 from alignctl.metrics.precision import plain_float32
 from alignctl.metrics.rows import (
@@ -27,7 +28,6 @@ from alignctl.metrics.rows import (
     product_dtype,
     refuse_faults,
 )
-from alignctl.metrics.sources import CHUNK
 
 Pair = tuple[int, int]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from alignctl.metrics.closed_form import is_too_coarse
 from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.extent import fitted_origins, suits
+from alignctl.metrics.feature_space import CHUNK, Features, chunks_of, share_in_chunks
 from alignctl.metrics.forms import PairForms
 from alignctl.metrics.jackknife import MIN_IMAGES, POWERS, Strata, jackknife_estimate, of_few
 from alignctl.metrics.moments import Moments, Origins
@@ -17,7 +18,7 @@ from alignctl.metrics.pair_sums import PairRows, Spread, influence
 from alignctl.metrics.products import Pair, prepared_chunks
 from alignctl.metrics.rows import Kind, product_dtype
 from alignctl.metrics.similarities import Bound, Ratio
-from alignctl.metrics.sources import CHUNK, Features, Processes, chunks_of, share_of
+from alignctl.processes import Processes
 
 _ROWS_ON_CPU = 1024
 
@@ -122,7 +123,7 @@ class _Chunks:
     @property
     def first_row(self) -> int:
         """Of this process's share."""
-        return int(next(share_of(self._spaces[0].num_rows, self._processes)).start)
+        return int(next(share_in_chunks(self._spaces[0].num_rows, self._processes)).start)
 
     def first(self) -> list[Tensor]:
         """The first rows of all, alike on every process."""

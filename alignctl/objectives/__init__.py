@@ -9,11 +9,9 @@ from alignctl.objectives.cl import build_cl, cl_loss
 from alignctl.objectives.dcl import build_dcl, dcl_loss
 from alignctl.objectives.nscl import build_nscl, nscl_loss
 from alignctl.objectives.objective import (
-    ALONE,
     AnchorObjective,
     Objective,
     ObjectiveContext,
-    Peers,
     ProjectionObjective,
     ViewBatch,
 )
@@ -35,12 +33,10 @@ def build_objective(config: ObjectiveConfig, context: ObjectiveContext) -> Objec
 
 
 __all__ = [
-    "ALONE",
     "OBJECTIVES",
     "AnchorObjective",
     "Objective",
     "ObjectiveContext",
-    "Peers",
     "ProjectionObjective",
     "ViewBatch",
     "build_objective",

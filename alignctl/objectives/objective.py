@@ -8,40 +8,7 @@ from typing import Protocol, final
 from torch import Tensor, nn
 
 from alignctl.objectives.contrast import at_least_float32
-
-
-class Peers(Protocol):
-    """The processes that hold equal shares of one batch, this one among them."""
-
-    @property
-    def rank(self) -> int:
-        """Which share is this process's, from 0."""
-
-    @property
-    def size(self) -> int:
-        """How many shares there are."""
-
-    def gather(self, share: Tensor, *, dim: int) -> Tensor:
-        """All shares, joined along `dim` in the order of ranks, the same on every process.
-
-        share: of the same shape everywhere. The gradient that a share receives is the sum over
-        all processes, so that losses which add up to the whole need no further correction.
-        """
-
-
-@dataclass(frozen=True)
-class Alone:
-    """One process that holds the whole batch."""
-
-    rank: int = 0
-    size: int = 1
-
-    def gather(self, share: Tensor, *, dim: int) -> Tensor:
-        """The share itself."""
-        return share
-
-
-ALONE = Alone()
+from alignctl.processes import ALONE, Processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +25,7 @@ class ViewBatch:
     """(B,), integers."""
     ids: Tensor
     """(B,), integers: which sample of the dataset each image is."""
-    peers: Peers = ALONE
+    peers: Processes = ALONE
 
 
 @dataclass(frozen=True)
@@ -145,4 +112,4 @@ class AnchorObjective(Objective):
 def _gather(network: nn.Module, batch: ViewBatch) -> tuple[Tensor, Tensor]:
     """The projections (V, B, D) and labels (B,) of all peers."""
     views = project_views(network, batch.images)
-    return batch.peers.gather(views, dim=1), batch.peers.gather(batch.labels, dim=0)
+    return batch.peers.gather_tensor(views, dim=1), batch.peers.gather_tensor(batch.labels, dim=0)

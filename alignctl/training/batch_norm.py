@@ -10,10 +10,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from alignctl.errors import ConfigError
-from alignctl.objectives import Peers
+from alignctl.processes import Processes
 
 
-def synchronise_batch_norm(module: nn.Module, peers: Peers) -> None:
+def synchronise_batch_norm(module: nn.Module, peers: Processes) -> None:
     """Make every batch norm inside `module` see the batch of all peers; alone, all stays as it is.
 
     Parameters and buffers stay the same objects under the same names. torch's own SyncBatchNorm
@@ -36,7 +36,7 @@ def _has_statistics(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm) or any(buffer is not None for buffer in tracked)
 
 
-def _synchronised(layer: Any, peers: Peers, name: str) -> "SynchronisedBatchNorm":
+def _synchronised(layer: Any, peers: Processes, name: str) -> "SynchronisedBatchNorm":
     timm_norms = sys.modules.get("timm.layers.norm_act")  # there, if the layer is of timm
     if type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         return SynchronisedBatchNorm(layer, peers)
@@ -55,7 +55,7 @@ class SynchronisedBatchNorm(_BatchNorm):
     bias receive are this process's part: the parts of all peers add up to the whole.
     """
 
-    def __init__(self, original: _BatchNorm, peers: Peers) -> None:
+    def __init__(self, original: _BatchNorm, peers: Processes) -> None:
         super().__init__(
             original.num_features,
             original.eps,
@@ -104,7 +104,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 class _SynchronisedBatchNormAct(SynchronisedBatchNorm):
     """timm's batch norm, which is followed by a dropout and an activation of its own."""
 
-    def __init__(self, original: _BatchNorm, peers: Peers) -> None:
+    def __init__(self, original: _BatchNorm, peers: Processes) -> None:
         super().__init__(original, peers)
         self.drop: Any = original.drop
         self.act: Any = original.act
@@ -125,10 +125,10 @@ class Moments:
     """(C,): the mean square of the distance from the mean."""
     num_values: Tensor
     """0-d: of one channel."""
-    peers: Peers
+    peers: Processes
 
 
-def moments_over_peers(values: Tensor, peers: Peers) -> Moments:
+def moments_over_peers(values: Tensor, peers: Processes) -> Moments:
     """The moments of each channel of (N, C, ...), where each peer has N of its own.
 
     Raises ValueError where all peers together have one value per channel.
@@ -141,7 +141,7 @@ def moments_over_peers(values: Tensor, peers: Peers) -> Moments:
     mean, variance = _own_moments(values)
     own = torch.cat([mean, variance, mean.new_full((1,), num_own)])
     means, variances, counts = torch.split(
-        peers.gather(own[None], dim=0), [channels, channels, 1], dim=1
+        peers.gather_tensor(own[None], dim=0), [channels, channels, 1], dim=1
     )
     # Chan et al. 1983, eq. 2.1, for any number of parts; never a difference of large sums
     shares = counts / counts.sum()
@@ -185,7 +185,7 @@ class _Normalise(torch.autograd.Function):
         own_sums = _gradient_sums(gradient, values, weight, moments)
         of_values = None
         if ctx.needs_input_grad[0]:
-            sums = moments.peers.gather(own_sums[None], dim=0).sum(dim=0)
+            sums = moments.peers.gather_tensor(own_sums[None], dim=0).sum(dim=0)
             of_values = _gradient_of_values(gradient, values, weight, moments, sums)
         of_weight = own_sums[1] if ctx.needs_input_grad[1] else None
         of_bias = own_sums[0] if ctx.needs_input_grad[2] else None

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 from torch.optim import Optimizer
 
 from alignctl.config import StudyConfig
@@ -19,6 +18,7 @@ from alignctl.objectives import (
     ViewBatch,
     build_objective,
 )
+from alignctl.processes import ALONE, Processes
 from alignctl.randomness import derive_seed
 from alignctl.training.batch_norm import synchronise_batch_norm
 from alignctl.training.finite import infinite_buffers, not_finite
@@ -33,7 +33,7 @@ class Member:
     network: Network
     objective: Objective
     optimizer: Optimizer
-    group: ProcessGroup | None = None
+    peers: Processes = ALONE
     """The processes that train this very model, each on its share of every batch."""
     infinite: frozenset[str] = frozenset()
     """Buffers that hold infinities from the beginning, such as bounds."""
@@ -81,7 +81,7 @@ class Member:
     def step(self, batch: ViewBatch, *, learning_rate: float, clip_norm: float | None) -> Tensor:
         """Take one step and return the loss before it, 0-d, still on the device.
 
-        In a group, this process's part of the loss; all of the group take the same step.
+        With peers, this process's part of the loss; all of them take the same step.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -89,7 +89,7 @@ class Member:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        sum_in_place([p.grad for p in parameters if p.grad is not None], self.group)
+        sum_in_place([p.grad for p in parameters if p.grad is not None], self.peers)
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, clip_norm)
         self.optimizer.step()
@@ -124,4 +124,4 @@ def build_member(
     parameters = [*network.parameters(), *objective.parameters()]
     optimizer = build_optimizer(study.training.optimizer, parameters)
     infinite = infinite_buffers({"network": network, "objective": objective})
-    return Member(config.name, network, objective, optimizer, mesh.group, infinite)
+    return Member(config.name, network, objective, optimizer, mesh.peers, infinite)

@@ -17,7 +17,8 @@ from alignctl.datasets import ImageSet, data_digest, open_images, summary_of
 from alignctl.datasets.labels import refuse_too_few_classes
 from alignctl.encoders import check_image_size
 from alignctl.errors import MissingSplitError
-from alignctl.objectives import ALONE, Peers, ViewBatch
+from alignctl.objectives import ViewBatch
+from alignctl.processes import ALONE, Processes
 from alignctl.training.batches import draw_batches
 from alignctl.training.streaming import StreamedImages
 
@@ -98,7 +99,7 @@ class TrainingData:
         epoch: int,
         *,
         first_step: int = 0,
-        peers: Peers = ALONE,
+        peers: Processes = ALONE,
         received: Callable[[], None] = lambda: None,
     ) -> Generator[ViewBatch, None, None]:
         """The batches of one epoch (from 0), the same in every process of the study.

@@ -9,7 +9,7 @@ import torch
 from alignctl.config import StudyConfig
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import CheckpointError, TrainingError
-from alignctl.objectives import ALONE, Peers
+from alignctl.processes import ALONE, Processes
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.atomic import remove_leftovers
 from alignctl.runs.checkpoints import digest, file_digest, save_weights
@@ -42,7 +42,7 @@ class Session:
     study: StudyConfig
     data: TrainingData
     members: Sequence[Member]
-    peers: Peers = ALONE
+    peers: Processes = ALONE
 
     @property
     def num_steps(self) -> int:
@@ -81,7 +81,7 @@ def open_run(session: Session) -> Manifest:
         machine=machine(_device_name(context.device)),
         git_commit=git_commit(Path.cwd()),
         placement=study.placement,
-        num_processes=context.world_size,
+        num_processes=context.size,
         threads_per_process=context.threads,
         num_train_images=len(data.ids),
         num_classes=data.num_classes,
@@ -185,7 +185,7 @@ def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
     manifest = manifest.updated(
         status="finished" if finished else "running",
         error=None,
-        num_processes=context.world_size,
+        num_processes=context.size,
         threads_per_process=context.threads,
     )
     saved = None if progress.saved_step is None else state_table(run, progress.saved_step)
@@ -208,7 +208,7 @@ def _changed_since(session: Session, manifest: Manifest) -> list[str]:
         **{name: (manifest.versions.get(name), here[name]) for name in here},
         "device": (manifest.machine.get("device"), _device_name(context.device)),
         "threads per process": (manifest.threads_per_process, context.threads),
-        "processes": (manifest.num_processes, context.world_size if shares else None),
+        "processes": (manifest.num_processes, context.size if shares else None),
     }
     return [
         f"{name} ({before} then, {current} now)"

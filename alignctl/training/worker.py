@@ -80,7 +80,7 @@ def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
     study = job.study
     if context.device.type == "cuda":
         ask_for_repeatable_kernels(study)
-    shape = grid(study, context.world_size)
+    shape = grid(study, context.size)
     mesh = make_mesh(context.device.type, shape.num_groups, shape.num_shares)
     data = _load_in_turn(context, job)
     check_image_size(study.encoder, *data.image_shape)

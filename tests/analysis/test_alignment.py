@@ -20,7 +20,8 @@ from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics import compare
 from alignctl.metrics.comparison import Question, scores
-from alignctl.metrics.sources import Alone, InMemory
+from alignctl.metrics.feature_space import InMemory
+from alignctl.processes import Alone
 from alignctl.reporting.answers import answer
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import load_weights, save_weights
@@ -491,5 +492,5 @@ def test_a_row_is_named_by_its_place_among_all_images_by_every_process():
     y[70] = 0
     spaces, question = [InMemory(x), InMemory(y)], Question(parse_metrics(["rsa"]))
     with pytest.raises(ValueError, match="ce, row 70: all zeros"):
-        second = Alone(rank=1, world_size=2)
+        second = Alone(rank=1, size=2)
         scores(spaces, [(0, 1)], question, names=("cl", "ce"), processes=second)

@@ -17,8 +17,9 @@ from alignctl.analysis.feature_store import drop_passing, stored_features
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import AlignctlError
-from alignctl.metrics import sources
-from alignctl.metrics.sources import Alone, share_of
+from alignctl.metrics import feature_space
+from alignctl.metrics.feature_space import share_in_chunks
+from alignctl.processes import Alone
 
 NUM_IMAGES = 13
 
@@ -84,7 +85,7 @@ class Store:
 @pytest.fixture
 def kept(one_process, tmp_path, monkeypatch):
     """A store whose features are kept already; they were written five rows at a time."""
-    monkeypatch.setattr(sources, "CHUNK", 5)
+    monkeypatch.setattr(feature_space, "CHUNK", 5)
     made = Store(one_process, tmp_path)
     made.keep()
     assert made.parts == [slice(0, 5), slice(5, 10), slice(10, 13)]
@@ -314,12 +315,11 @@ def test_two_processes_write_what_one_writes(empty, tmp_path):
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 5, 64, 1000])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-def test_the_shares_of_all_processes_are_every_image_once(num_images, world_size, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", 16)
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_the_shares_of_all_processes_are_every_image_once(num_images, size, monkeypatch):
+    monkeypatch.setattr(feature_space, "CHUNK", 16)
     shares = [
-        list(share_of(num_images, Alone(rank=rank, world_size=world_size)))
-        for rank in range(world_size)
+        list(share_in_chunks(num_images, Alone(rank=rank, size=size))) for rank in range(size)
     ]
     seen = [index for share in shares for part in share for index in range(num_images)[part]]
     assert seen == list(range(num_images))

@@ -26,7 +26,7 @@ from alignctl.commands import compare as command
 from alignctl.config.metrics import parse_metrics
 from alignctl.metrics import compare
 from alignctl.metrics.comparison import Question, scores
-from alignctl.metrics.sources import InMemory
+from alignctl.metrics.feature_space import InMemory
 
 NUM_MODELS, DIM, REPEATS = 4, 2048, 3
 PAIRS = [(0, j) for j in range(1, NUM_MODELS)]

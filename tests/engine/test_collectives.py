@@ -8,6 +8,7 @@ import torch
 from alignctl.engine.collectives import make_mesh, sum_in_place
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
+from alignctl.processes import ALONE
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4], ids=lambda number: f"{number}-processes")
@@ -53,13 +54,18 @@ def test_tensors_become_their_sums_in_place_whatever_their_shape_and_dtype(found
             np.testing.assert_array_equal(ours, sum(parts))
 
 
+def test_values_are_gathered_in_the_order_of_ranks(found):
+    for worker in found:
+        assert worker["values"] == [f"rank {rank}" for rank in range(len(found))]
+
+
 def test_sums_have_the_same_bits_on_every_process(found):
     assert len({worker["fractions"] for worker in found}) == 1
 
 
 def test_nothing_is_summed_for_a_process_that_is_alone():
     tensors = workers.summands(1)
-    sum_in_place(tensors, None)
+    sum_in_place(tensors, ALONE)
     for ours, expected in zip(tensors, workers.summands(1), strict=True):
         assert torch.equal(ours, expected)
 

@@ -11,7 +11,7 @@ from alignctl.engine.context import WorkerContext
 
 def context(rank, events_file=Path("unused")):
     return WorkerContext(
-        rank=rank, world_size=2, device=torch.device("cpu"), threads=1, events_file=events_file
+        rank=rank, size=2, device=torch.device("cpu"), threads=1, events_file=events_file
     )
 
 
@@ -37,10 +37,9 @@ def test_gather_gives_every_worker_all_values_in_the_order_of_ranks(described):
     assert [result["gathered"] for result in results] == [expected] * len(results)
 
 
-def test_broadcast_gives_every_worker_the_first_ones_tensors(described):
+def test_tensors_are_joined_in_the_order_of_ranks(described):
     results, _ = described
-    expected = [share(0, 0).tolist(), share(0, 1).float().tolist()]
-    assert [result["received"] for result in results] == [expected] * len(results)
+    assert [result["joined"] for result in results] == [list(range(len(results)))] * len(results)
 
 
 def test_only_the_first_worker_is_heard(described):

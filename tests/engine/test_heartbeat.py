@@ -111,7 +111,7 @@ def test_a_worker_works_on_where_its_heartbeat_cannot_be_written(tmp_path):
 def test_asking_whether_to_stop_is_a_beat(tmp_path):
     context = WorkerContext(
         rank=0,
-        world_size=1,
+        size=1,
         device=torch.device("cpu"),
         threads=1,
         events_file=tmp_path / "events.jsonl",

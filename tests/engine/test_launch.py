@@ -21,7 +21,7 @@ def test_results_come_in_the_order_of_ranks(described):
     assert [result["rank"] for result in results] == list(range(size))
     assert len({result["pid"] for result in results} | {os.getpid()}) == size + 1
     for result in results:
-        assert (result["world_size"], result["payload"], result["device"]) == (
+        assert (result["size"], result["payload"], result["device"]) == (
             size, "payload", "cpu",
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ def test_a_worker_that_hangs_is_found_though_the_folder_was_cleaned_under_it(tmp
 def test_workers_agree_whichever_files_are_removed(tmp_path, moment):
     folder = tmp_path / "scratch"
     folder.mkdir()
-    first, second = (Stopping(folder, rank=rank, world_size=2) for rank in (0, 1))
+    first, second = (Stopping(folder, rank=rank, size=2) for rank in (0, 1))
     assert first.begins(3)
     assert second.begins(4)
 

@@ -31,7 +31,7 @@ def test_workers_agree_on_a_step_whenever_they_are_asked(tmp_path, num_processes
 
 
 def of_three(folder):
-    return [Stopping(folder, rank=rank, world_size=3) for rank in range(3)]
+    return [Stopping(folder, rank=rank, size=3) for rank in range(3)]
 
 
 def agreed(worker, step):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
 from alignctl.metrics.cca import pwcca, svcca, svcca_estimate
+from alignctl.metrics.feature_space import InMemory
 from alignctl.metrics.reduction import reduced
-from alignctl.metrics.sources import InMemory
 
 METRICS = pytest.mark.parametrize("metric", [svcca, pwcca])
 

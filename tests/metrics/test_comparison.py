@@ -5,15 +5,15 @@ import torch
 
 from alignctl.config.metrics import USUAL_METRICS, parse_metric, parse_metrics
 from alignctl.errors import ConfigError
-from alignctl.metrics import Moments, compare, linear_cka, minibatch_cka, rsa, sources
+from alignctl.metrics import Moments, compare, feature_space, linear_cka, minibatch_cka, rsa
 from alignctl.metrics.cca import pwcca, svcca
 from alignctl.metrics.cka import rbf_cka
 from alignctl.metrics.closed_form import from_kernels, linear_kernels
 from alignctl.metrics.comparison import Question, scores
+from alignctl.metrics.feature_space import InMemory, sample
 from alignctl.metrics.neighbours import knn_overlap
 from alignctl.metrics.procrustes import procrustes
 from alignctl.metrics.reduction import reduced
-from alignctl.metrics.sources import InMemory, sample
 
 NAMES = ["cl", "nscl", "scl", "ce"]
 
@@ -146,9 +146,9 @@ def test_sample_is_of_different_images_in_order_and_each_is_as_likely():
 def test_sampled_images_are_found_in_whatever_chunks_they_are_read(monkeypatch):
     (x,) = make_spaces(120, (5,))
     images = sample(120, 50, seed=0)
-    monkeypatch.setattr(sources, "CHUNK", 7)
-    assert torch.equal(sources.whole(InMemory(x), images), x[images])
-    assert torch.equal(sources.whole(InMemory(x)), x)
+    monkeypatch.setattr(feature_space, "CHUNK", 7)
+    assert torch.equal(feature_space.whole(InMemory(x), images), x[images])
+    assert torch.equal(feature_space.whole(InMemory(x)), x)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_metrics_without_a_standard_error_have_no_interval():
     ],
 )
 def test_streamed_intervals_are_those_of_the_gram_form(metric, kind, statistic, chunk, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", chunk)
+    monkeypatch.setattr(feature_space, "CHUNK", chunk)
     x, y = make_spaces(40, (8, 6))
     (score,) = compare(x + 3, y, [metric])
     assert score.form == "features"

@@ -4,8 +4,8 @@ import torch
 from alignctl.config.metrics import parse_metrics
 from alignctl.metrics import compare, linear_cka, permutation, rsa
 from alignctl.metrics.comparison import Question, scores
+from alignctl.metrics.feature_space import InMemory
 from alignctl.metrics.permutation import count_as_high, permutations
-from alignctl.metrics.sources import InMemory
 
 METRICS = ["cka", "cka hsic=debiased", "cka kernel=cosine", "rsa", "rsa distance=correlation"]
 KIND_AND_SCORE = {
@@ -126,8 +126,8 @@ def test_equal_scores_count_as_high(statistic):
 
 
 @pytest.mark.parametrize("dims", [(5, 4), (60, 50)])
-@pytest.mark.parametrize("world_size", [2, 3, 30])
-def test_counts_of_processes_add_up_to_those_of_one(world_size, dims):
+@pytest.mark.parametrize("num_processes", [2, 3, 30])
+def test_counts_of_processes_add_up_to_those_of_one(num_processes, dims):
     x, y = make_spaces(20, *dims)
     question = Question(parse_metrics(METRICS), confidence=None, permutations=25, seed=4)
     orders = permutations(20, range(25), seed=4)
@@ -135,7 +135,7 @@ def test_counts_of_processes_add_up_to_those_of_one(world_size, dims):
     (alone,) = scores([InMemory(x), InMemory(y)], [(0, 1)], question, names="xy").values()
     p_values = [score.p_value for score in alone]
     assert p_values[:2] == [(1 + count) / 26 for count in raw]
-    shares = [list(range(25))[rank::world_size] for rank in range(world_size)]
+    shares = [list(range(25))[rank::num_processes] for rank in range(num_processes)]
     counts = [
         count_as_high(x, y, "raw", ["biased", "debiased"], orders=permutations(20, share, seed=4))
         for share in shares

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from alignctl.config.metrics import parse_metrics
-from alignctl.metrics import rows, sources
+from alignctl.metrics import feature_space, rows
 from alignctl.metrics.comparison import Question, scores
-from alignctl.metrics.sources import Alone, InMemory, share_of
+from alignctl.metrics.feature_space import InMemory, share_in_chunks
+from alignctl.processes import Alone
 
 METRICS = ["cka", "cka hsic=debiased", "cka kernel=cosine", "rsa", "rsa distance=correlation",
            "rsa distance=euclidean", "cka_lower_bound", "rsa_lower_bound", "procrustes", "pwcca",
@@ -47,7 +48,7 @@ class Meeting:
 
 class Member:
     def __init__(self, rank, meeting):
-        self.rank, self.world_size = rank, len(meeting.values)
+        self.rank, self.size = rank, len(meeting.values)
         self._meeting = meeting
 
     def sum(self, tensors):
@@ -134,7 +135,7 @@ def test_no_shuffle_is_counted_twice(dims, permutations):
 
 
 def test_each_process_reads_rows_of_its_own_in_chunks(monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", 8)
+    monkeypatch.setattr(feature_space, "CHUNK", 8)
     spaces = make_spaces(num_rows=41)
     expected = ask(spaces, Alone(), METRICS[:5])
     for found in on_all(lambda member: ask(spaces, member, METRICS[:5])):
@@ -142,15 +143,15 @@ def test_each_process_reads_rows_of_its_own_in_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 7, 8192, 50_000])
-@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_processes_share_all_rows_and_none_twice(num_rows, world_size):
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_processes_share_all_rows_and_none_twice(num_rows, size):
     parts = [
-        [range(num_rows)[part] for part in share_of(num_rows, Alone(rank, world_size))]
-        for rank in range(world_size)
+        [range(num_rows)[part] for part in share_in_chunks(num_rows, Alone(rank, size))]
+        for rank in range(size)
     ]
     assert all(parts)  # each has a chunk, if an empty one
     assert [row for part in parts for chunk in part for row in chunk] == list(range(num_rows))
-    assert max(len(chunk) for part in parts for chunk in part) <= sources.CHUNK
+    assert max(len(chunk) for part in parts for chunk in part) <= feature_space.CHUNK
 
 
 def test_processes_without_rows_have_the_scores_too():

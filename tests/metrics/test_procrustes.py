@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 
+from alignctl.metrics.feature_space import InMemory
 from alignctl.metrics.procrustes import procrustes
 from alignctl.metrics.reduction import reduced
-from alignctl.metrics.sources import InMemory
 
 
 def make_spaces(seed=0, num_rows=40, d1=5, d2=5):

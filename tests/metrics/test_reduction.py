@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from alignctl.metrics import reduction
+from alignctl.metrics.feature_space import InMemory
 from alignctl.metrics.reduction import reduced
 from alignctl.metrics.rows import NotFiniteError
-from alignctl.metrics.sources import InMemory
 
 
 def make_space(num_rows, dim, seed, dtype=torch.float64):

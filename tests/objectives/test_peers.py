@@ -66,7 +66,7 @@ class Together:
     def size(self):
         return len(self.views)
 
-    def gather(self, share, *, dim):
+    def gather_tensor(self, share, *, dim):
         shares, expected = (self.labels, 0) if share.ndim == 1 else (self.views, 1)
         assert dim == expected
         assert torch.equal(share, shares[self.rank])

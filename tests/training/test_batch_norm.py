@@ -21,7 +21,8 @@ from alignctl.encoders.timm_models import build_timm_model
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import ConfigError
-from alignctl.objectives import ALONE, OBJECTIVES
+from alignctl.objectives import OBJECTIVES
+from alignctl.processes import ALONE
 from alignctl.training.batch_norm import (
     SynchronisedBatchNorm,
     moments_over_peers,
@@ -126,7 +127,7 @@ class Twins:
     rank: int = 0
     size: int = 2
 
-    def gather(self, share, *, dim):
+    def gather_tensor(self, share, *, dim):
         return torch.cat([share, share], dim)
 
 
@@ -183,7 +184,7 @@ def test_shares_count_by_how_many_values_they_have():
     first, second = workers.uneven((4, 3), 0), workers.uneven((20, 3), 1)
 
     class Other(Twins):
-        def gather(self, share, *, dim):
+        def gather_tensor(self, share, *, dim):
             moments = moments_over_peers(second, ALONE)
             other = [moments.mean, moments.variance, moments.num_values[None]]
             return torch.cat([share, torch.cat(other)[None]], dim)

@@ -24,7 +24,7 @@ def train_until_killed(job: TrainingJob, kill_at_change: int | None) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     context = WorkerContext(
-        rank=0, world_size=1, device=torch.device("cpu"), threads=1,
+        rank=0, size=1, device=torch.device("cpu"), threads=1,
         events_file=job.run / "events.jsonl",
     )  # fmt: skip
     if kill_at_change is not None:

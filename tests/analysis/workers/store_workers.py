@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alignctl.analysis.feature_store import stored_features
 from alignctl.engine.context import WorkerContext
-from alignctl.metrics import sources
+from alignctl.metrics import feature_space
 
 DIMS = (5, 3)
 
@@ -34,7 +34,7 @@ def store(context: WorkerContext, jobs: list[StoreJob]) -> list[list[list[list[f
     """What this worker reads back of every job's files."""
     found = []
     for job in jobs:
-        sources.CHUNK = job.chunk
+        feature_space.CHUNK = job.chunk
         spaces = [space_of(job.num_images, index) for index in range(len(job.checkpoints))]
         stored = stored_features(
             context,

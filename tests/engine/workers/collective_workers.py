@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alignctl.engine.collectives import ProcessPeers, make_mesh, sum_in_place
 from alignctl.engine.context import WorkerContext
-from alignctl.objectives import ALONE
+from alignctl.processes import ALONE
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.int64)
 SHAPE = (3, 4, 2)
@@ -55,8 +55,9 @@ def collect(context: WorkerContext, payload: None) -> dict:
         "gradients": {dim: gradient(context, dim) for dim in (0, 1)},
         "without_graph": without_graph(context.rank),
         "sums": sums(context.rank),
+        "values": peers().gather(f"rank {context.rank}"),
         "fractions": fractions(context.rank),
-        "meshes": {shape: place(shape) for shape in LAYOUTS[context.world_size]},
+        "meshes": {shape: place(shape) for shape in LAYOUTS[context.size]},
     }
 
 
@@ -74,18 +75,18 @@ def gathered(rank: int) -> dict:
     found = {}
     for dtype in DTYPES:
         for dim in (0, 1):
-            whole = peers().gather(share(rank, dtype), dim=dim)
+            whole = peers().gather_tensor(share(rank, dtype), dim=dim)
             assert whole.dtype == dtype and whole.is_contiguous()
             found[str(dtype), dim] = plain(whole)
     turned = share(rank).transpose(0, 2)
-    found["turned", 1] = plain(peers().gather(turned, dim=1))
+    found["turned", 1] = plain(peers().gather_tensor(turned, dim=1))
     return found
 
 
 def gradient(context: WorkerContext, dim: int) -> np.ndarray:
     own = share(context.rank).requires_grad_()
-    whole = peers().gather(own, dim=dim)
-    part_of_loss(whole, context.rank, dim, context.world_size).backward()
+    whole = peers().gather_tensor(own, dim=dim)
+    part_of_loss(whole, context.rank, dim, context.size).backward()
     assert own.grad is not None
     return plain(own.grad)
 
@@ -94,14 +95,14 @@ def without_graph(rank: int) -> list[bool]:
     """Whether results that have nothing to derive belong to a graph."""
     own = share(rank).requires_grad_()
     with torch.no_grad():
-        first = peers().gather(own, dim=0)
-    return [first.requires_grad, peers().gather(own.detach(), dim=0).requires_grad]
+        first = peers().gather_tensor(own, dim=0)
+    return [first.requires_grad, peers().gather_tensor(own.detach(), dim=0).requires_grad]
 
 
 def sums(rank: int) -> list[np.ndarray]:
     tensors = summands(rank)
     before = [(tensor.data_ptr(), tensor.stride(), tensor.dtype) for tensor in tensors]
-    sum_in_place(tensors, dist.group.WORLD)
+    sum_in_place(tensors, peers())
     assert before == [(tensor.data_ptr(), tensor.stride(), tensor.dtype) for tensor in tensors]
     return [plain(tensor) for tensor in tensors]
 
@@ -110,7 +111,7 @@ def fractions(rank: int) -> bytes:
     """The bits of sums whose rounding depends on the order in which they are added up."""
     stream = torch.Generator().manual_seed(rank)
     tensor = torch.randn(1000, generator=stream) * 5.0**rank
-    sum_in_place([tensor], dist.group.WORLD)
+    sum_in_place([tensor], peers())
     return tensor.numpy().tobytes()
 
 
@@ -123,14 +124,14 @@ def place(shape: tuple[int, int]) -> dict:
     mesh = make_mesh("cpu", *shape)
     rank = torch.tensor([dist.get_rank()])
     total = rank.clone()
-    sum_in_place([total], mesh.group)
+    sum_in_place([total], mesh.peers)
     return {
         "objective_index": mesh.objective_index,
         "num_objective_groups": mesh.num_objective_groups,
         "rank": mesh.peers.rank,
         "size": mesh.peers.size,
-        "row": mesh.peers.gather(rank, dim=0).tolist(),
+        "row": mesh.peers.gather_tensor(rank, dim=0).tolist(),
         "sum": total.item(),
-        "alone": mesh.peers is ALONE and mesh.group is None,
-        "timeout_s": None if mesh.group is None else timeout_of(mesh.group).total_seconds(),
+        "alone": mesh.peers is ALONE,
+        "timeout_s": None if mesh.peers is ALONE else timeout_of(mesh.peers.group).total_seconds(),
     }

@@ -35,7 +35,7 @@ def describe(context: WorkerContext, payload: str) -> dict:
     context.wait()
     return {
         "rank": context.rank,
-        "world_size": context.world_size,
+        "size": context.size,
         "device": str(context.device),
         "is_first": context.is_first,
         "threads": context.threads,
@@ -56,8 +56,6 @@ def collectives(context: WorkerContext) -> dict:
     shares = [share(context.rank, index) for index in range(3)]
     summed = context.sum(shares)
     gathered = context.gather({"rank": context.rank, "squares": [context.rank**2, "x"]})
-    sent = [share(context.rank, 0), share(context.rank, 1).float()]
-    received = context.broadcast(sent)
     return {
         "summed": [tensor.tolist() for tensor in summed],
         "shapes": [tuple(tensor.shape) for tensor in summed],
@@ -65,7 +63,7 @@ def collectives(context: WorkerContext) -> dict:
             torch.equal(tensor, share(context.rank, index)) for index, tensor in enumerate(shares)
         ),
         "gathered": gathered,
-        "received": [tensor.tolist() for tensor in received],
+        "joined": context.gather_tensor(torch.tensor([context.rank]), dim=0).tolist(),
     }
 
 

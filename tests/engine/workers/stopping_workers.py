@@ -67,9 +67,9 @@ def play(context: WorkerContext, one: Round, folder: Path) -> int:
     """The first step not taken."""
     folder.mkdir(exist_ok=True)
     context.wait()
-    part = Stopping(folder, rank=context.rank, world_size=context.world_size)
+    part = Stopping(folder, rank=context.rank, size=context.size)
     player = replace(context, stopping=part)
-    if context.rank == one.number % context.world_size:
+    if context.rank == one.number % context.size:
         threading.Timer(one.asked_after_s, request_stop, [folder]).start()
     time.sleep(one.start_s(context.rank))
     step = one.first_step

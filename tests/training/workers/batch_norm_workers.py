@@ -17,13 +17,12 @@ from alignctl.encoders import build_network
 from alignctl.engine.collectives import ProcessPeers, make_mesh, sum_in_place
 from alignctl.engine.context import WorkerContext
 from alignctl.objectives import (
-    ALONE,
     Objective,
     ObjectiveContext,
-    Peers,
     ViewBatch,
     build_objective,
 )
+from alignctl.processes import ALONE, Processes
 from alignctl.runs.checkpoints import digest
 from alignctl.training.batch_norm import SynchronisedBatchNorm, synchronise_batch_norm
 
@@ -82,15 +81,14 @@ CASES = (
 class Share:
     """Which part of a batch a process holds, and with whom."""
 
-    peers: Peers
-    group: dist.ProcessGroup | None
+    peers: Processes
 
     def of(self, whole: Tensor, dim: int = 0) -> Tensor:
         """This process's part along `dim`, in the memory format of the whole."""
         return whole.chunk(self.peers.size, dim)[self.peers.rank]
 
 
-WHOLE = Share(ALONE, None)
+WHOLE = Share(ALONE)
 
 
 def uneven(shape: tuple[int, ...], seed: int, dim: int = 0) -> Tensor:
@@ -139,7 +137,7 @@ class Model:
         return [parameter for parameter in both if parameter.requires_grad]
 
 
-def build(study: StudyConfig, name: str, dtype: torch.dtype, peers: Peers) -> Model:
+def build(study: StudyConfig, name: str, dtype: torch.dtype, peers: Processes) -> Model:
     config = next(config for config in study.objectives if config.name == name)
     context = ObjectiveContext(study.temperature, NUM_CLASSES, study.projector.output_dim)
     torch.manual_seed(0)
@@ -163,7 +161,7 @@ def gradients(study: StudyConfig, name: str, dtype: torch.dtype, share: Share) -
     part.backward()
     found = [parameter.grad for parameter in model.parameters()]
     assert all(gradient is not None for gradient in found)
-    sum_in_place(found, share.group)
+    sum_in_place(found, share.peers)
     return {"part": part.item(), "gradients": [plain(gradient) for gradient in found]}
 
 
@@ -174,7 +172,7 @@ def train(study: StudyConfig, name: str, dtype: torch.dtype, share: Share) -> di
     for step in range(NUM_STEPS):
         optimizer.zero_grad()
         model.objective(model.network, view_batch(dtype, step, share)).backward()
-        sum_in_place([parameter.grad for parameter in model.parameters()], share.group)
+        sum_in_place([parameter.grad for parameter in model.parameters()], share.peers)
         optimizer.step()
     state = {**model.network.state_dict(), **model.objective.state_dict()}
     return {"digest": digest(state), "state": [plain(tensor) for tensor in state.values()]}
@@ -183,14 +181,14 @@ def train(study: StudyConfig, name: str, dtype: torch.dtype, share: Share) -> di
 def compute(context: WorkerContext, study: StudyConfig) -> dict[str, Any]:
     """Everything above, of this process's share."""
     assert dist.group.WORLD is not None
-    world = Share(ProcessPeers(dist.group.WORLD), dist.group.WORLD)
+    world = Share(ProcessPeers(dist.group.WORLD))
     layers = {}
     for case in CASES:
         if case.shape[0] >= world.peers.size:
             layer = SynchronisedBatchNorm(copy.deepcopy(case.layer()), world.peers)
             layers[case.name] = run_layer(case, layer, world)
-    mesh = make_mesh("cpu", 1, context.world_size)
-    return {"layers": layers, "models": models(study, Share(mesh.peers, mesh.group))}
+    mesh = make_mesh("cpu", 1, context.size)
+    return {"layers": layers, "models": models(study, Share(mesh.peers))}
 
 
 def models(study: StudyConfig, share: Share) -> dict[str, Any]:

@@ -1,16 +1,15 @@
-"""Where rows come from, and which process looks at which of them."""
+"""Spaces of features, read by rows, and the rows that each process reads."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from alignctl.processes import Processes, share_of
 from alignctl.randomness import uniforms
-
-T = TypeVar("T")
 
 # Rows in memory at a time, of every space, and of one float32 product.
 CHUNK = 8192
@@ -29,40 +28,6 @@ class Features(Protocol):
 
     def rows(self, part: slice) -> Tensor:
         """These rows, floating point, on the CPU."""
-
-
-class Processes(Protocol):
-    """The processes that share a computation; an engine's worker context is one."""
-
-    @property
-    def rank(self) -> int:
-        """Which of them this is."""
-
-    @property
-    def world_size(self) -> int:
-        """How many there are."""
-
-    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The sums over all processes, on each."""
-
-    def gather(self, value: T) -> list[T]:
-        """Every process's value, on each."""
-
-
-@dataclass(frozen=True)
-class Alone:
-    """One process by itself."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The tensors themselves."""
-        return tensors
-
-    def gather(self, value: T) -> list[T]:
-        """The value itself."""
-        return [value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +51,18 @@ class InMemory:
         return self.tensor[part]
 
 
-def share_of(num_rows: int, processes: Processes) -> Iterator[slice]:
+def share_in_chunks(num_rows: int, processes: Processes) -> Iterator[slice]:
     """This process's rows in chunks; one empty chunk where it has none."""
-    first = num_rows * processes.rank // processes.world_size
-    last = num_rows * (processes.rank + 1) // processes.world_size
-    for start in range(first, max(last, first + 1), CHUNK):
-        yield slice(start, min(start + CHUNK, last))
+    share = share_of(num_rows, processes)
+    for start in range(share.start, max(share.stop, share.start + 1), CHUNK):
+        yield slice(start, min(start + CHUNK, share.stop))
 
 
 def chunks_of(
     spaces: Sequence[Features], processes: Processes, device: torch.device
 ) -> Iterator[list[Tensor]]:
     """This process's rows of all spaces, chunk by chunk."""
-    for part in share_of(spaces[0].num_rows, processes):
+    for part in share_in_chunks(spaces[0].num_rows, processes):
         yield [space.rows(part).to(device, non_blocking=True) for space in spaces]
 
 
