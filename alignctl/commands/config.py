@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
+from alignctl.config.dialects import dialect_of
 from alignctl.config.load import find_config, load_study, read_values, study_names, to_yaml
-from alignctl.config.original import is_original
 from alignctl.errors import ConfigError, DataError, MissingSplitError
 from alignctl.runs.atomic import write_text
 from alignctl.runs.directory import obstacle
@@ -53,7 +53,7 @@ def convert(
     Raises ConfigError for a study that is ours already, and where `output` exists.
     """
     path, output = find_config(source), output and expanded(output)
-    if not is_original(read_values(path)):
+    if dialect_of(read_values(path)) is None:
         raise ConfigError(f"{source}: is no config of the original code; nothing to convert")
     if output is not None and os.path.lexists(output):
         raise ConfigError(f"--output: {output} exists already; choose another name")

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from alignctl.config.base import expanded
+from alignctl.config.dialects import dialect_of
 from alignctl.config.execution import execution_keys, science_of
-from alignctl.config.original import is_original, refuse_its_keys, translate
 from alignctl.config.study import StudyConfig
 from alignctl.config.validation import (
     config_error,
@@ -130,15 +130,16 @@ def load_study(
 ) -> StudyConfig:
     """The validated study of a YAML file or ready-made name, with `key=value` overrides applied.
 
-    A config of the original code is translated first, and `notify` told once what became of it.
+    Another program's config is translated first, and `notify` told once what became of it.
     Raises ConfigError that names the key, what is allowed and the nearest match.
     """
     path = find_config(source or DEFAULT_STUDY)
     values = read_values(path)
-    if not is_original(values):
+    dialect = dialect_of(values)
+    if dialect is None:
         return validate_study(apply_overrides(values, overrides), path.name)
-    translation = translate(values, path.name)
-    refuse_its_keys(overrides, path.name)
+    translation = dialect.translate(values, path.name)
+    dialect.refuse_its_keys(overrides, path.name)
     study = validate_study(apply_overrides(translation.values, overrides), path.name)
     if notify is not None:
         notify(translation.notice)

@@ -15,8 +15,8 @@ from alignctl.config.load import (
     to_yaml,
     validate_study,
 )
-from alignctl.config.original import translate
 from alignctl.errors import ConfigError
+from alignctl.original.translation import translate
 
 
 def refused(error: pytest.ExceptionInfo[ConfigError]) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alignctl.config.original_notice import ignored_keys, mapped_keys, notice
-from alignctl.config.original_schema import (
+from alignctl.config.validation import config_error
+from alignctl.errors import ConfigError
+from alignctl.original.notice import ignored_keys, mapped_keys, notice
+from alignctl.original.yaml_schema import (
     DatasetSection,
     ModelSection,
     OriginalConfig,
     kind_of_views,
 )
-from alignctl.config.validation import config_error
-from alignctl.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ _ITS_KEYS = ("experiment_name", "method_type", "supervision", "model", "loss")
 _ITS_TRAINING_KEYS = ("num_epochs", "lr", "augmentations_type")
 
 
-def is_original(values: Any) -> bool:
+def recognises(values: Any) -> bool:
     """Whether these values of a YAML file have keys that only the original's configs have."""
     if not isinstance(values, dict) or any(key in values for key in _OWN_KEYS):
         return False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignctl.config.original_schema import OriginalConfig, kind_of_views
+from alignctl.original.yaml_schema import OriginalConfig, kind_of_views
 
 _SUPERVISION = {
     None: "cl, nscl, scl and ce, as its trainer does",

@@ -7,9 +7,9 @@ import pytest
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import differences, load_study, validate_study
-from alignctl.config.original import is_original, refuse_its_keys, translate
 from alignctl.config.validation import models_at
 from alignctl.errors import ConfigError
+from alignctl.original.translation import recognises, refuse_its_keys, translate
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -345,27 +345,27 @@ def test_a_wrong_value_is_named_as_in_the_file(refusal, changes, message):
 
 
 def test_a_file_is_known_by_more_than_one_of_its_keys(original, values):
-    assert is_original(original)
+    assert recognises(original)
     for key in list(original):
         rest = {other: value for other, value in original.items() if other != key}
-        assert is_original(rest), key
+        assert recognises(rest), key
     for name in ("digits", "cifar100_resnet50"):
-        assert not is_original(load_study(name).model_dump(mode="json"))
-    assert not is_original(values)
+        assert not recognises(load_study(name).model_dump(mode="json"))
+    assert not recognises(values)
 
 
 @pytest.mark.parametrize("slip", ["experiment_name", "model", "loss", "supervision"])
 def test_a_slip_in_a_study_of_ours_does_not_make_it_theirs(values, slip):
     values[slip] = "x"
     values["training"]["lr"] = 0.3
-    assert not is_original(values)
+    assert not recognises(values)
     del values["encoder"], values["objectives"], values["training"]["lr"]
-    assert not is_original(values)
+    assert not recognises(values)
 
 
 @pytest.mark.parametrize("values", [None, [], "text", {}, {"training": None}, {"model": None}])
 def test_other_values_are_no_config_of_theirs(values):
-    assert not is_original(values)
+    assert not recognises(values)
 
 
 @pytest.mark.parametrize(
