@@ -14,7 +14,7 @@ from alignctl.config.models import EncoderConfig, ResNetConfig, TimmConfig, ViTC
 from alignctl.config.training import Precision
 from alignctl.encoders.network import Network, Representations
 from alignctl.encoders.projector import Projector
-from alignctl.encoders.weights import load_encoder_weights
+from alignctl.encoders.weight_files import load_encoder_weights
 from alignctl.errors import ConfigError
 from alignctl.randomness import derive_seed
 

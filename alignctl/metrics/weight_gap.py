@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from alignctl.metrics.scale import largest_entry, scale_to_one
+from alignctl.models.weights import ENCODER, encoder_names
 
 Weights = Tensor | np.ndarray[Any, Any]
 
@@ -92,13 +93,10 @@ def _paired_layers(
     state_a: Mapping[str, Weights], state_b: Mapping[str, Weights]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     names_a, names_b = ([n for n in state if isinstance(n, str)] for state in (state_a, state_b))
-    prefix = "encoder." if any(n.startswith("encoder.") for n in (*names_a, *names_b)) else ""
-    names = [
-        name
-        for name in dict.fromkeys([*names_a, *names_b])
-        if name.startswith(prefix) and f".{name}".endswith(".weight")
-    ]
+    of_encoder = encoder_names([*names_a, *names_b])
+    names = [name for name in of_encoder if f".{name}".endswith(".weight")]
     if not names:
+        prefix = ENCODER if any(name.startswith(ENCODER) for name in of_encoder) else ""
         raise ValueError(f"no tensor is named {prefix}*.weight")
     layers = {}
     for name in names:

@@ -12,6 +12,7 @@ from alignctl.config import StudyConfig
 from alignctl.config.objectives import ObjectiveConfig
 from alignctl.encoders import Network, build_network
 from alignctl.engine.collectives import ONE_PROCESS, Mesh, sum_in_place
+from alignctl.models.weights import whole_model
 from alignctl.objectives import (
     Objective,
     ObjectiveContext,
@@ -40,8 +41,7 @@ class Member:
 
     def weights(self) -> dict[str, Tensor]:
         """Encoder, projector and the objective's own tensors, by name."""
-        own = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
-        return {**self.network.state_dict(), **own}
+        return whole_model(self.network.state_dict(), self.objective.state_dict())
 
     def state(self) -> dict[str, Any]:
         """Everything that training needs to go on."""

@@ -1,8 +1,6 @@
 """A file of encoder weights, of whatever program, brought into an encoder."""
 
 import pickle
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from alignctl.errors import CheckpointError, ConfigError
+from alignctl.models.weights import own_encoder_weights
 from alignctl.stand_ins import stand_in
 
 # Under which the state dict may lie in a checkpoint, the first of them that is there.
 _STATE_KEYS = ("state_dict", "model_state_dict", "MODEL_STATE", "model_state", "model", "encoder")
-# In front of an encoder's own names, in any order.
-_WRAPPERS = re.compile(r"((module|_orig_mod|model|network|encoder|net|backbone)\.)*")
-# Parts of a model that sit on an encoder; ignored, unless the encoder has tensors of these names.
-_HEADS = (
-    "fc", "head", "heads", "head_dist", "classifier", "last_linear", "linear",
-    "projector", "projection", "projection_head", "proj_head", "predictor", "objective",
-)  # fmt: skip
+_KEY = "encoder.weights: "  # what messages begin with
 _NUM_NAMED = 3  # of several tensors, so many are named
 
 
@@ -36,7 +29,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
     cannot be read.
     """
     expected = encoder.state_dict()
-    found = _without_heads(_tensors_in(path), expected)
+    found = own_encoder_weights(tensors_in(path, named=_KEY), expected)
     misshaped = [
         f"{name} is {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in expected.items()
@@ -55,7 +48,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
 
 
 def _misfit(path: Path, reason: str) -> ConfigError:
-    return ConfigError(f"encoder.weights: {path}: does not fit the encoder: {reason}")
+    return ConfigError(f"{_KEY}{path}: does not fit the encoder: {reason}")
 
 
 def _some(words: Sequence[str]) -> str:
@@ -64,11 +57,16 @@ def _some(words: Sequence[str]) -> str:
     return ", ".join(words[:_NUM_NAMED]) + more
 
 
-def _tensors_in(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, whatever lies around it."""
+def tensors_in(path: Path, *, named: str = "") -> dict[str, Tensor]:
+    """The state dict in a file, whatever lies around it, on the CPU; nothing in it is executed.
+
+    named: what the messages of errors begin with, in front of the path.
+    Raises ConfigError where there is no such file or state dict, CheckpointError where it cannot be
+    read.
+    """
     if not path.is_file():
-        raise ConfigError(f"encoder.weights: {path}: no such file")
-    content = _read(path)
+        raise ConfigError(f"{named}{path}: no such file")
+    content = _read(path, named)
     while isinstance(content, Mapping):
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
         inner = [content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping)]
@@ -78,10 +76,10 @@ def _tensors_in(path: Path) -> dict[str, Tensor]:
             break
         content = inner[0]
     keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
-    raise ConfigError(f"encoder.weights: {path}: holds no state dict, but {keys or 'nothing'}")
+    raise ConfigError(f"{named}{path}: holds no state dict, but {keys or 'nothing'}")
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, named: str) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -91,40 +89,8 @@ def _read(path: Path) -> Any:
             "cannot be read, or holds more than tensors; "
             "a state dict saved alone, best as .safetensors, can be"
         )
-        raise CheckpointError(f"encoder.weights: {path}: {reason}") from error
+        raise CheckpointError(f"{named}{path}: {reason}") from error
     except Exception as error:  # whatever a damaged file makes of the unpickler
         reason = str(error).partition("\n")[0] or type(error).__name__
         reason = stand_in(path) or f"cannot be read: {reason}"
-        raise CheckpointError(f"encoder.weights: {path}: {reason}") from error
-
-
-def _without_heads(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The tensors under the encoder's names, with any others under the names they have."""
-    prefix = _prefix(tensors, expected)
-    found = {}
-    for name, tensor in tensors.items():
-        own = name.removeprefix(prefix) if name.startswith(prefix) else name
-        if own in expected or _bare(name).partition(".")[0] not in _HEADS:
-            found[own] = tensor
-    return found
-
-
-def _prefix(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """What stands in front of most of the encoder's names: wrappers, or nothing."""
-    counts = Counter(
-        prefix for name in tensors for prefix in _prefixes(name) if name[len(prefix) :] in expected
-    )
-    return max(counts, key=lambda prefix: counts[prefix]) if counts else ""
-
-
-def _prefixes(name: str) -> list[str]:
-    """Every leading run of wrappers in a name, the empty one included."""
-    wrapped = len(name) - len(_bare(name))
-    return [""] + [name[: i + 1] for i in range(wrapped) if name[i] == "."]
-
-
-def _bare(name: str) -> str:
-    """A name without the wrappers in front of it."""
-    return _WRAPPERS.sub("", name, count=1)
+        raise CheckpointError(f"{named}{path}: {reason}") from error

@@ -18,7 +18,7 @@ from alignctl.encoders import build_network
 from alignctl.encoders.resnet import ResNet
 from alignctl.encoders.timm_models import build_timm_model
 from alignctl.encoders.vit import ViT
-from alignctl.encoders.weights import load_encoder_weights
+from alignctl.encoders.weight_files import load_encoder_weights
 from alignctl.errors import CheckpointError, ConfigError, TrainingError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, file_digest

@@ -1,0 +1,1 @@
+"""Trained models, wherever they come from: what they are called, and how their weights are read."""
