@@ -16,7 +16,6 @@ from alignctl.analysis.feature_files import CheckedFeatures
 from alignctl.analysis.feature_store import are_kept, stored_features
 from alignctl.analysis.features import features
 from alignctl.analysis.images import image_passes, passes_of
-from alignctl.analysis.models import load_network
 from alignctl.analysis.same_data import doubts_about
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
@@ -26,9 +25,11 @@ from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics.comparison import Question, Score, scores
 from alignctl.metrics.feature_space import share_in_chunks
+from alignctl.models.fitted import load_network
+from alignctl.models.model_source import ModelSource
+from alignctl.models.own_run import OwnRun
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import checkpoint_file, comparable_epochs, saved_epochs
-from alignctl.runs.evaluated import forget, identity, remember, unproven
+from alignctl.runs.directory import comparable_epochs
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 _KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
@@ -88,6 +89,13 @@ class AlignmentJob:
     """Where the images lie now; None for where the run's config says."""
     interval: Literal["stratified", "simple"] = "stratified"
     """stratified: over other images with as many of each class; simple: of any class."""
+    source: ModelSource | None = None
+    """Where the models come from; None for those that the run trained itself."""
+
+    @property
+    def models(self) -> ModelSource:
+        """Where the models come from."""
+        return self.source or OwnRun(RunDirectory(self.run))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,22 +108,21 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
     run = RunDirectory(job.run)
     table = read_table(run)
     # What the first process finds, for files may come while others look.
-    todo, pairs_at = context.gather((pending(run, job, table), pairs_at_epochs(run, job)))[0]
+    todo, pairs_at = context.gather((pending(job, table), pairs_at_epochs(job)))[0]
     context.wait()  # everyone has read the table before the first process replaces it
     images = _images(context, run, job, {split for _, split in todo})
     for done, (epoch, split) in enumerate(todo):
         context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
         here = replace(job, pairs=pairs_at[epoch])
-        models = _Models(context, run, here, epoch)
-        seen = {(name, epoch): identity(file) for name, file in models.files.items()}
+        models = _Models(context, here, epoch)
+        seen = job.models.identities((name, epoch) for name in models.files)
         try:
             rows = _evaluate_one(context, here, models, split, images[split])
         except ValueError as error:
             raise AlignctlError(f"epoch {epoch}, {split}, {job.representation}: {error}") from error
         if context.is_first:
             _write(run, job, _merge(read_table(run), rows))
-            if run.original is not None:
-                remember(run, seen)
+            job.models.remember(seen)
     context.report("evaluate", done=len(todo), total=len(todo))
     return len(todo)
 
@@ -123,17 +130,18 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
 def _images(
     context: WorkerContext, run: RunDirectory, job: AlignmentJob, splits: set[Split]
 ) -> dict[Split, ImageSet | EncodedImageSet]:
-    dataset = job.dataset or run.config.dataset
+    config = job.models.config
+    dataset = job.dataset or config.dataset
 
     def load() -> dict[Split, ImageSet | EncodedImageSet]:
         return {split: open_images(dataset, split) for split in sorted(splits)}
 
     images = context.in_turn(load) if loading_writes(dataset) else load()
     for found in images.values():
-        check_image_size(run.config.encoder, *found.image_shape)
+        check_image_size(config.encoder, *found.image_shape)
     for text in dict.fromkeys(text for found in images.values() for text in found.notices):
         context.report("notice", text=text)
-    if context.is_first and run.original is None:
+    if context.is_first and job.models.records_training:
         for text in doubts_about(run, images, dataset):
             context.report("warning", text=text)
     return images
@@ -142,21 +150,19 @@ def _images(
 class _Models:
     """The networks of one epoch, loaded when they are first needed."""
 
-    def __init__(
-        self, context: WorkerContext, run: RunDirectory, job: AlignmentJob, epoch: int
-    ) -> None:
-        self.epoch = epoch
-        self.files = {name: checkpoint_file(run, name, epoch) for name in job.names}
-        self._context, self._run, self._job = context, run, job
+    def __init__(self, context: WorkerContext, job: AlignmentJob, epoch: int) -> None:
+        self.epoch, self._source = epoch, job.models
+        self.files = {name: self._source.file(name, epoch) for name in job.names}
+        self._context, self._job = context, job
 
     @cached_property
     def _networks(self) -> list[Network]:
         names, device = self._job.names, self._context.device
-        return [load_network(self._run, name, self.epoch, device) for name in names]
+        return [load_network(self._source, name, self.epoch, device) for name in names]
 
     def features(self, passes: Iterable[Tensor]) -> list[Tensor]:
         """What each makes of some images: passes of (n, H, W, 3) uint8 to (n, d) float32."""
-        augmentation = self._run.config.augmentation
+        augmentation = self._source.config.augmentation
         found = [
             features(self._networks, images, self._job.representation, augmentation)
             for images in passes
@@ -214,12 +220,12 @@ def _row(
     )
 
 
-def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
+def pending(job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
     """The (epoch, split) that have weights but not yet all their rows."""
     there = _answered(select(table, representation=job.representation), job)
     return [
         (epoch, split)
-        for epoch, pairs in pairs_at_epochs(run, job).items()
+        for epoch, pairs in pairs_at_epochs(job).items()
         if job.epochs is None or epoch in job.epochs
         for split in job.splits
         if (job.keep_features and not are_kept(_features_folder(job, epoch, split)))
@@ -231,22 +237,21 @@ def pending(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> list[t
     ]
 
 
-def pairs_at_epochs(run: RunDirectory, job: AlignmentJob) -> dict[int, tuple[ModelPair, ...]]:
+def pairs_at_epochs(job: AlignmentJob) -> dict[int, tuple[ModelPair, ...]]:
     """The pairs whose models are there, by epoch, ascending; CheckpointError where there are none.
 
-    Of an adopted run each pair counts by itself; a run of our own has all models or is not whole.
+    A source says whether each pair counts by itself, or only epochs that have all models.
     """
-    adopted = run.original is not None
-    saved = {name: saved_epochs(run, name) for name in job.names}
-    epochs = comparable_epochs(saved, job.pairs, pair_by_pair=adopted)
+    source = job.models
+    saved = {name: source.epochs(name) for name in job.names}
+    epochs = comparable_epochs(saved, job.pairs, pair_by_pair=source.pair_by_pair)
     found = {
         epoch: tuple(pair for pair in job.pairs if epoch in epochs[pair])
         for epoch in sorted(set().union(*epochs.values()))
     }
     if not found:
-        where = run.original.folder if run.original else run.checkpoints
-        which = "both models of a pair" if adopted else "all objectives"
-        raise CheckpointError(f"{where}: no epoch has weights of {which} yet")
+        which = "both models of a pair" if source.pair_by_pair else "all objectives"
+        raise CheckpointError(f"{source.folder}: no epoch has weights of {which} yet")
     return found
 
 
@@ -337,21 +342,16 @@ def _write_csv(
     return path
 
 
-def drop_stale(run: RunDirectory) -> list[Path]:
-    """Take out the rows of snapshots that are not those they came from; the CSVs without them.
-
-    A run of our own has no such rows: its weights do not change.
-    """
-    if run.original is None:
-        return []
+def drop_stale(run: RunDirectory, source: ModelSource) -> list[Path]:
+    """Take out the rows of files that are not those they came from; the CSVs without them."""
     table = read_table(run)
     sides = [list(zip(table[side], table["epoch"], strict=True)) for side in _SIDES]
-    unsure = unproven(run, run.original, {model for side in sides for model in side})
+    unsure = source.unproven({model for side in sides for model in side})
     stale = [any(model in unsure for model in pair) for pair in zip(*sides, strict=True)]
     kept = table[[not each for each in stale]]
     if any(stale):
         write_parquet(run.alignment_table, kept.reset_index(drop=True))
-    forget(run, unsure)
+    source.forget(unsure)
     places = table.loc[stale, ["representation", "split", "reference"]].drop_duplicates()
     return [
         _write_csv(run, kept, representation, split=split, reference=reference)

@@ -7,8 +7,7 @@ from alignctl.config.datasets import DatasetConfig
 from alignctl.datasets import EncodedImageSet, ImageSet, Split, data_digest
 from alignctl.errors import DataError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.comparison import shortened
-from alignctl.runs.manifest import package_versions
+from alignctl.runs.manifest import package_versions, shortened
 
 _DECODER = "pillow"
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from alignctl.analysis.models import load_checkpoint
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import CheckpointError
 from alignctl.metrics import WeightGap, weight_gap
+from alignctl.models.model_source import ModelSource
+from alignctl.models.own_run import OwnRun
 from alignctl.runs import RunDirectory
-from alignctl.runs.directory import comparable_epochs, saved_epochs
+from alignctl.runs.directory import comparable_epochs
 from alignctl.runs.tables import read_parquet, write_csv, write_parquet
 
 
@@ -33,19 +34,24 @@ class WeightGapJob:
     run: Path
     reference: str
     objectives: tuple[str, ...]
+    source: ModelSource | None = None
+    """Where the models come from; None for those that the run trained itself."""
+
+    @property
+    def models(self) -> ModelSource:
+        """Where the models come from."""
+        return self.source or OwnRun(RunDirectory(self.run))
 
 
 def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
     """The rows of every pair and epoch, written to the run's weight-gap tables."""
     run = RunDirectory(job.run)
     rows: list[WeightGapRow] = []
-    epochs = _epochs(run, job)
+    epochs = _epochs(job)
     for done, objective in enumerate(job.objectives):
         for epoch in epochs[objective]:
             context.report("compare", epoch=epoch, done=done, total=len(job.objectives))
-            ours, theirs = (
-                load_checkpoint(run, name, epoch) for name in (job.reference, objective)
-            )
+            ours, theirs = (job.models.load(name, epoch) for name in (job.reference, objective))
             try:
                 gap = weight_gap(ours, theirs)
             except ValueError as error:
@@ -57,22 +63,22 @@ def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
     return rows
 
 
-def _epochs(run: RunDirectory, job: WeightGapJob) -> dict[str, list[int]]:
+def _epochs(job: WeightGapJob) -> dict[str, list[int]]:
     """The epochs at which each objective can be compared.
 
-    A pair without any is an error in a run of our own; of an adopted one some pair has to have one.
+    A pair without any is an error, unless each pair counts by itself: then one has to have some.
     """
-    saved = {name: saved_epochs(run, name) for name in (job.reference, *job.objectives)}
+    source = job.models
+    saved = {name: source.epochs(name) for name in (job.reference, *job.objectives)}
     pairs = [(job.reference, name) for name in job.objectives]
     found = {
         pair[1]: epochs
         for pair, epochs in comparable_epochs(saved, pairs, pair_by_pair=True).items()
     }
     empty = [name for name, epochs in found.items() if not epochs]
-    where = run.original.folder if run.original else run.checkpoints
-    if empty and (run.original is None or len(empty) == len(found)):
-        listed = " or ".join(empty)
-        raise CheckpointError(f"{where}: no epoch has weights of both {job.reference} and {listed}")
+    if empty and (not source.pair_by_pair or len(empty) == len(found)):
+        both = f"both {job.reference} and {' or '.join(empty)}"
+        raise CheckpointError(f"{source.folder}: no epoch has weights of {both}")
     return found
 
 

@@ -84,7 +84,7 @@ def eval_alignment(
     """CKA, RSA and other similarities of a run's models, at every saved epoch, on all images."""
     from alignctl.cli.terminal import print_notice, print_plan, print_result, print_warnings
     from alignctl.commands import eval_alignment as command
-    from alignctl.commands.adoption import subject_of
+    from alignctl.commands.subject import subject_of
 
     options = command.EvalOptions(
         reference=reference,

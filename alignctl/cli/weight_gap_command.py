@@ -30,7 +30,7 @@ def weight_gap(
     """The relative distance and the angle between encoder weights, at every saved epoch."""
     from alignctl.cli.terminal import print_notice, print_plan, print_result, print_warnings
     from alignctl.commands import weight_gap as command
-    from alignctl.commands.adoption import subject_of
+    from alignctl.commands.subject import subject_of
 
     subject = subject_of(
         words or (),

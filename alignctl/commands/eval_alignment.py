@@ -6,17 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alignctl.commands.absences import absences, changes
-from alignctl.commands.adoption import (
-    Subject,
-    adopt,
-    copy_tables,
-    missing_of,
-    of_run,
-    select,
-    there,
-)
 from alignctl.commands.compare import check_confidence
+from alignctl.commands.run_kinds import source_of
+from alignctl.commands.subject import Subject, absences, changes, copy_tables, of_run, select
 from alignctl.config import StudyConfig
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import (
@@ -148,7 +140,7 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
     epochs = _epochs(subject, pairs, options)
     names = {name: None for pair in pairs for name in pair}
     lines = absences(
-        subject, names, missing=missing, reference=_common_reference(pairs), epochs=epochs
+        subject.source, names, missing=missing, reference=_common_reference(pairs), epochs=epochs
     )
     return EvalPlan(
         subject=subject,
@@ -160,7 +152,7 @@ def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
         options=options,
         num_processes=parse_nproc(options.nproc),
         device=parse_device(options.device),
-        warnings=(*notices, *lines, *changes(subject)),
+        warnings=(*notices, *lines, *changes(subject.source)),
     )
 
 
@@ -190,13 +182,13 @@ def _pairs(
         raise ConfigError("--all-pairs and --reference: choose one")
     if options.compare:
         raise ConfigError("--all-pairs and --compare: choose one")
-    names = there(subject)
+    names = subject.source.comparable
     if len(names) < 2:
         listed = f"one objective, '{names[0]}'" if names else "no objective"
         raise ConfigError(f"{subject.where}: has {listed}; comparing takes two")
     # cl first, so that it is the reference of all its pairs, as tables and reports have it
     ordered = sorted(names, key=lambda name: name != EvalOptions.reference)
-    return tuple(itertools.combinations(ordered, 2)), missing_of(subject)
+    return tuple(itertools.combinations(ordered, 2)), subject.source.missing
 
 
 def _common_reference(pairs: Sequence[tuple[str, str]]) -> str | None:
@@ -229,9 +221,10 @@ def _epochs(
 ) -> tuple[int, ...] | None:
     if options.epochs is None and options.every is None:
         return None
-    by_name = {name: subject.saved(name) for pair in pairs for name in pair}
-    adopted = subject.original is not None
-    saved = sorted(set().union(*comparable_epochs(by_name, pairs, pair_by_pair=adopted).values()))
+    source = subject.source
+    by_name = {name: source.epochs(name) for pair in pairs for name in pair}
+    found = comparable_epochs(by_name, pairs, pair_by_pair=source.pair_by_pair)
+    saved = sorted(set().union(*found.values()))
     if options.every is not None:
         if options.epochs is not None:
             raise ConfigError("--every and --epochs: choose one")
@@ -249,16 +242,16 @@ def _epochs(
 def run(plan: EvalPlan, listener: Listener = ignore) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
     from alignctl.analysis.alignment import csv_files, drop_stale, pending, read_table
-    from alignctl.analysis.models import refuse_unknown_layer
+    from alignctl.models.fitted import refuse_unknown_layer
 
     refuse_other_launchers()
-    job = _job_of(plan)
     refuse_unknown_layer(plan.study, plan.options.representation)
-    adopt(plan.subject, "eval-alignment")
-    if plan.subject.original is not None:
+    plan.subject.source.prepare("eval-alignment")
+    job = _job_of(plan)
+    if job.models.may_change:
         with run_lock(plan.run.path, "eval-alignment"):
-            copy_tables(drop_stale(plan.run), plan.subject.output)
-    todo = pending(plan.run, job, read_table(plan.run))
+            copy_tables(drop_stale(plan.run, job.models), plan.subject.output)
+    todo = pending(job, read_table(plan.run))
     if todo:
         _evaluate(plan, job, listener)
     copy_tables(csv_files(plan.run, job), plan.subject.output)
@@ -292,6 +285,7 @@ def _job_of(plan: EvalPlan) -> "AlignmentJob":
         keep_features=options.keep_features,
         dataset=plan.study.dataset,
         interval=options.interval,  # type: ignore[arg-type]
+        source=source_of(RunDirectory(plan.run.path.absolute())),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignctl.commands.found_data import found_data
+from alignctl.commands.run_kinds import source_of
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.load import first_difference, load_study, moved
@@ -107,7 +108,7 @@ def _plan_resumption(
     directory = RunDirectory(run_dir or newest())
     if not directory.exists:
         raise ConfigError(f"{run_dir}: holds no run to resume")
-    _refuse_adopted(directory)
+    _refuse_other_program(directory)
     study = moved(directory.config, overrides, str(directory.path))
     return plan_study(study, run=directory.path, nproc=nproc, resume=True)
 
@@ -128,7 +129,7 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
     directory = RunDirectory(run)
     finished = False
     refuse_undecodable(run)
-    _refuse_adopted(directory)
+    _refuse_other_program(directory)
     if directory.exists:
         difference = first_difference(study, directory.config)
         if difference:
@@ -151,8 +152,8 @@ def plan_study(study: StudyConfig, *, run: Path, nproc: str, resume: bool) -> Pr
     return PretrainPlan(study, run, num_processes, resume, finished)
 
 
-def _refuse_adopted(run: RunDirectory) -> None:
-    if run.original is not None:
+def _refuse_other_program(run: RunDirectory) -> None:
+    if not source_of(run).records_training:
         raise ConfigError(
             f"{run.path}: holds results of another program's checkpoints; choose another --run-dir"
         )

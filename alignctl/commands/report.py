@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignctl.commands.run_kinds import source_of
 from alignctl.config.base import expanded
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
@@ -51,7 +52,8 @@ def run(plan: ReportPlan) -> ReportResult:
     from alignctl.reporting.markdown import write_report
     from alignctl.reporting.sources import read_source
 
-    written = write_report([read_source(path) for path in plan.sources], plan.folder)
+    tables = [read_source(path, source_of) for path in plan.sources]
+    written = write_report(tables, plan.folder)
     return ReportResult(
         report=str(written.report),
         figures=tuple(str(path) for path in written.figures),

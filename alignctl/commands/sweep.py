@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from alignctl.commands import eval_alignment, pretrain
-from alignctl.commands.adoption import of_run, others
 from alignctl.commands.found_data import found_data
+from alignctl.commands.subject import of_run, others
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.load import (
@@ -204,7 +204,8 @@ def _run_one(
         representation=REPRESENTATION,
         nproc=_nproc_for_evaluation(plan.nproc),
     )
-    subject = replace(of_run(str(directory.path)), study=study)
+    subject = of_run(str(directory.path))
+    subject = replace(subject, source=subject.source.with_config(study))
     evaluation = eval_alignment.plan(subject, options)
     if value == plan.values[0]:  # of the others it would be the same
         for line in evaluation.warnings:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignctl.commands.run_kinds import source_of, verification_of
 from alignctl.config import StudyConfig
 from alignctl.config.load import moved
 from alignctl.engine.events import Listener, ignore
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.errors import ConfigError
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.comparison import Check, Comparison, RunRecord, compare_runs
 from alignctl.runs.directory import find, runs_and_changes
+from alignctl.verify.check import Check
+from alignctl.verify.run_comparison import Comparison, RunRecord, compare_runs
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def plan(words: Sequence[str], *, epoch: int | None) -> VerifyPlan:
         if epoch is not None and epoch not in finished:
             allowed = f"{min(finished)} to {max(finished)}" if finished else "none"
             raise ConfigError(f"--epoch: {epoch} is not a finished epoch of {run.path} ({allowed})")
-    studies = tuple(moved(run.config, changes, str(run.path)) for run in found) if changes else ()
-    return VerifyPlan(found, epoch, studies)
+    studies = [moved(source_of(run).config, changes, str(run.path)) for run in found if changes]
+    return VerifyPlan(found, epoch, tuple(studies))
 
 
 def run(plan: VerifyPlan, listener: Listener = ignore) -> VerifyResult:
@@ -99,7 +101,8 @@ def run(plan: VerifyPlan, listener: Listener = ignore) -> VerifyResult:
 
 
 def _record(run: RunDirectory) -> RunRecord:
-    return RunRecord(run.config, Manifest.read(run.manifest_file))
+    source = source_of(run)
+    return RunRecord(source.config, Manifest.read(run.manifest_file), source.records_training)
 
 
 def _pair(run: str, reference: str, found: Comparison) -> PairVerdict:
@@ -109,10 +112,14 @@ def _pair(run: str, reference: str, found: Comparison) -> PairVerdict:
 def _checks(plan: VerifyPlan, listener: Listener) -> list[tuple[Check, ...]]:
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
-    from alignctl.training.verification import VerificationJob, verify
+    from alignctl.verify.verification import VerificationJob, verify
 
-    paths = tuple(run.path.absolute() for run in plan.runs)
-    job = VerificationJob(paths, plan.epoch, plan.studies)
+    job = VerificationJob(
+        tuple(
+            verification_of(RunDirectory(run.path.absolute()), study=study, epoch=plan.epoch)
+            for run, study in zip(plan.runs, plan.studies or [None] * len(plan.runs), strict=True)
+        )
+    )
     with tempfile.TemporaryDirectory(prefix="alignctl-") as folder:
         (checks,) = launch(
             verify,

@@ -4,8 +4,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignctl.commands.absences import absences
-from alignctl.commands.adoption import Subject, adopt, copy_tables, of_run, select
+from alignctl.commands.run_kinds import source_of
+from alignctl.commands.subject import Subject, absences, copy_tables, of_run, select
 from alignctl.engine.events import Listener, ignore, notice
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.runs import RunDirectory
@@ -53,7 +53,7 @@ def plan(run: Subject | str | None, *, reference: str, compare: Sequence[str]) -
     subject = run if isinstance(run, Subject) else of_run(run)
     found = select(subject, reference=reference, compare=compare)
     names = (found.reference, *found.objectives)
-    warnings = absences(subject, names, missing=found.missing, reference=found.reference)
+    warnings = absences(subject.source, names, missing=found.missing, reference=found.reference)
     return WeightGapPlan(subject, found.reference, found.objectives, warnings)
 
 
@@ -64,8 +64,9 @@ def run(plan: WeightGapPlan, listener: Listener = ignore) -> WeightGapResult:
     from alignctl.engine.placement import plan_processes
 
     refuse_other_launchers()
-    adopt(plan.subject, "weight-gap")
-    job = WeightGapJob(plan.run.path.absolute(), plan.reference, plan.objectives)
+    plan.subject.source.prepare("weight-gap")
+    path = plan.run.path.absolute()
+    job = WeightGapJob(path, plan.reference, plan.objectives, source_of(RunDirectory(path)))
     with run_lock(plan.run.path, "weight-gap"):
         (rows,) = launch(
             measure,
@@ -77,7 +78,7 @@ def run(plan: WeightGapPlan, listener: Listener = ignore) -> WeightGapResult:
     written = dict.fromkeys(row.objective for row in rows)
     files = [csv_file(plan.run, plan.reference, objective) for objective in written]
     copy_tables(files, plan.subject.output)
-    if plan.subject.original is not None and not plan.run.config_file.exists():
+    if not plan.run.config_file.exists():
         text = (
             f"{plan.run.path}: has no config, which eval-alignment and report need; "
             "the same command with --config FILE adds it"

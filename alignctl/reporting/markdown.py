@@ -14,10 +14,10 @@ from alignctl.config.metrics import main_metrics, short_name
 from alignctl.reporting import figures
 from alignctl.reporting.answers import answer, exceptions
 from alignctl.reporting.sources import RunTables, SweepTables
-from alignctl.runs import Manifest, RunDirectory
+from alignctl.runs import Manifest
 from alignctl.runs.atomic import write_text
 
-_ADOPTED = "**Trained by another program, whose checkpoints are measured where they lie.**"
+_BY_ANOTHER = "**Trained by another program, whose checkpoints are measured where they lie.**"
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class _Writer:
         rows, names = main_rows(source.alignment), source.study.objective_names
         found = answer(rows, source.study)
         self._text(f"# {source.name}", found, *exceptions(rows, source.study))
-        if source.manifest.is_adopted:
-            self._text(_ADOPTED)
+        if not source.models.records_training:
+            self._text(_BY_ANOTHER)
         elif source.manifest.status != "finished":
             epochs = f"{source.manifest.finished_epochs} of {source.study.training.epochs} epochs"
             self._text(f"**This run is {source.manifest.status}: {epochs} are recorded.**")
@@ -77,11 +77,11 @@ class _Writer:
             self._figure("weight_gap", figures.weight_gap_curves(gaps, names))
             self._text(_weight_gap_table(gaps, names))
         self._text("## Training")
-        if source.manifest.is_adopted:
+        if not source.models.records_training:
             self._text("Nothing of it was recorded here.")
         if not source.training.empty:
             self._figure("losses", figures.loss_curves(source.training, names))
-        describe = _adopted_provenance if source.manifest.is_adopted else _provenance
+        describe = _provenance if source.models.records_training else _known_of_other_program
         self._text(*describe(source))
         return found
 
@@ -225,13 +225,13 @@ def _provenance(source: RunTables, without: str | None = None) -> list[str]:
     ]
 
 
-def _adopted_provenance(source: RunTables) -> list[str]:
+def _known_of_other_program(source: RunTables) -> list[str]:
     """The config as it was given, and no more than is known of the training."""
-    manifest, original = source.manifest, RunDirectory(source.path).original
+    manifest = source.manifest
     versions = ", ".join(f"{name} {value}" for name, value in manifest.versions.items())
     rows = [
         *(row for row in _settings(source.study, None) if row[0] != "seed"),
-        ["checkpoints", f"`{original.folder if original else 'unknown'}`"],
+        ["checkpoints", f"`{source.models.folder}`"],
         ["run", f"`{source.path}`, adopted {manifest.started_at}"],
         ["adopted with", versions],
     ]

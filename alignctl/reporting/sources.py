@@ -1,11 +1,14 @@
 """The tables of a run or a sweep, read once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from alignctl.config import StudyConfig
+from alignctl.models.model_source import ModelSource
+from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import is_sweep
 from alignctl.runs.sweep import SweepDescription, SweepDirectory
@@ -18,6 +21,7 @@ class RunTables:
 
     path: Path
     study: StudyConfig
+    models: ModelSource
     manifest: Manifest
     training: pd.DataFrame
     alignment: pd.DataFrame
@@ -44,15 +48,22 @@ class SweepTables:
         return self.path.resolve().name
 
 
-def read_source(path: Path) -> RunTables | SweepTables:
-    """The tables under a folder; CheckpointError where one is damaged."""
-    return _read_sweep(path) if is_sweep(path) else _read_run(RunDirectory(path))
+def read_source(
+    path: Path, models_of: Callable[[RunDirectory], ModelSource] = OwnRun
+) -> RunTables | SweepTables:
+    """The tables under a folder; CheckpointError where one is damaged.
+
+    models_of: where a run's models come from.
+    """
+    return _read_sweep(path) if is_sweep(path) else _read_run(models_of(RunDirectory(path)), path)
 
 
-def _read_run(run: RunDirectory) -> RunTables:
+def _read_run(source: ModelSource, path: Path) -> RunTables:
+    run = RunDirectory(path)
     return RunTables(
-        path=run.path,
-        study=run.config,
+        path=path,
+        study=source.config,
+        models=source,
         manifest=Manifest.read(run.manifest_file),
         training=read_parquet(run.training_table),
         alignment=read_parquet(run.alignment_table),
@@ -67,5 +78,5 @@ def _read_sweep(path: Path) -> SweepTables:
         path=path,
         description=description,
         alignment=read_parquet(sweep.table),
-        runs=tuple(_read_run(run) for run in sweep.runs(description).values()),
+        runs=tuple(_read_run(OwnRun(run), run.path) for run in sweep.runs(description).values()),
     )

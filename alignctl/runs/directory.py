@@ -17,7 +17,6 @@ from alignctl.config.validation import nearest
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.runs.atomic import write_text
 from alignctl.runs.lock import is_lock_file
-from alignctl.runs.original import OriginalCheckpoints, read_pointer
 
 RUNS = Path("runs")
 _MANIFEST = "manifest.json"
@@ -54,18 +53,13 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """One folder of weights for each objective; an adopted run has none of its own."""
+        """One folder of weights for each objective that was trained here."""
         return self.path / "checkpoints"
 
     @property
     def pointer_file(self) -> Path:
-        """Where the checkpoints of an adopted run lie: those of another program, left in place."""
+        """Where another program's checkpoints lie, where the run is about these."""
         return self.path / _POINTER
-
-    @cached_property
-    def original(self) -> OriginalCheckpoints | None:
-        """The checkpoints of an adopted run; None where the run is our own."""
-        return read_pointer(self.pointer_file)
 
     @property
     def state(self) -> Path:
@@ -89,7 +83,7 @@ class RunDirectory:
 
     @property
     def evaluated_file(self) -> Path:
-        """Which snapshots of an adopted run the alignment rows came from."""
+        """Which of another program's checkpoints the alignment rows came from."""
         return self.alignment / "snapshots.json"
 
     @property
@@ -139,12 +133,6 @@ class RunDirectory:
     @cached_property
     def config(self) -> StudyConfig:
         """The study that was run here; CheckpointError where it cannot be read."""
-        if self.original is not None and not self.config_file.exists():
-            raise ConfigError(
-                f"{self.path}: has no config, for none was given with its checkpoints; give one: "
-                f"`alignctl eval-alignment --config FILE --checkpoints {self.original.folder} "
-                f"--output {self.path}`"
-            )
         try:
             text = self.config_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -154,11 +142,6 @@ class RunDirectory:
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.config_file}: holds no study")
         return validate_study(values, str(self.config_file))
-
-    @property
-    def objective_names(self) -> tuple[str, ...]:
-        """The objectives of the study, or of the checkpoints of an adopted run."""
-        return self.config.objective_names if self.original is None else self.original.objectives
 
 
 class Obstacle(NamedTuple):
@@ -177,6 +160,12 @@ def obstacle(folder: Path) -> Obstacle | None:
     return Obstacle(there, "a link that leads nowhere" if leads_nowhere else "a file")
 
 
+def refuse_obstacle(folder: Path, *, option: str = "--output") -> None:
+    """ConfigError where something stands where a folder is, or is to be made."""
+    if blocked := obstacle(folder):
+        raise ConfigError(f"{option}: {blocked.path} is {blocked.kind}")
+
+
 def refuse_undecodable(folder: Path) -> None:
     """ConfigError where parquet and safetensors, to which every path is UTF-8, see another one."""
     path, encoding = str(folder.absolute()), sys.getfilesystemencoding()
@@ -186,16 +175,12 @@ def refuse_undecodable(folder: Path) -> None:
 
 
 def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
-    """Where the weights of one objective after one epoch lie."""
-    if run.original is not None:
-        return run.original.file(objective, epoch)
+    """Where a run keeps the weights of one objective after one epoch."""
     return run.checkpoints / objective / f"epoch_{epoch:04d}.safetensors"
 
 
 def saved_epochs(run: RunDirectory, objective: str) -> list[int]:
     """Epochs whose weights are there, ascending."""
-    if run.original is not None:
-        return run.original.epochs(objective)
     return epochs_in((run.checkpoints / objective).glob("epoch_*.safetensors"))
 
 

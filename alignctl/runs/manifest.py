@@ -60,11 +60,6 @@ class Manifest(BaseModel):
     training_s: float = 0.0
 
     @property
-    def is_adopted(self) -> bool:
-        """Whether another program trained it."""
-        return self.status == "adopted"
-
-    @property
     def used_a_gpu(self) -> bool:
         """Whether views were computed and models trained on one."""
         return self.machine.get("device", "cpu") != "cpu"
@@ -99,27 +94,9 @@ class Manifest(BaseModel):
             raise CheckpointError(f"{path}: {where}: {detail['msg']}") from error
 
 
-def adopted(name: str, initial_weights: dict[str, str]) -> Manifest:
-    """The manifest of a run that another program trained, as it is adopted now.
-
-    initial_weights: digests of those snapshots of epoch 0 that are there, by objective.
-    """
-    return Manifest(
-        name=name,
-        status="adopted",
-        started_at=now(),
-        updated_at=now(),
-        seed=None,
-        versions=package_versions(),
-        machine={},
-        git_commit=None,
-        placement="unknown",
-        num_processes=0,
-        threads_per_process=0,
-        num_train_images=None,
-        num_classes=None,
-        initial_weights=initial_weights,
-    )
+def shortened(digest: str) -> str:
+    """The first digits of a digest, enough to tell it from others."""
+    return digest[:12]
 
 
 def now() -> str:

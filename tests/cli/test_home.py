@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignctl.commands import eval_alignment, pretrain, report, sweep, weight_gap
-from alignctl.commands.adoption import of_run, subject_of
+from alignctl.commands.subject import of_run, subject_of
 from alignctl.config.base import expanded
 
 

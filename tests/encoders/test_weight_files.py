@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from alignctl.analysis.models import load_network
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.config.models import ResNetConfig, TimmConfig, ViTConfig
 from alignctl.encoders import build_network
@@ -20,11 +19,13 @@ from alignctl.encoders.timm_models import build_timm_model
 from alignctl.encoders.vit import ViT
 from alignctl.encoders.weight_files import load_encoder_weights
 from alignctl.errors import CheckpointError, ConfigError, TrainingError
+from alignctl.models.fitted import load_network
+from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, file_digest
 from alignctl.runs.directory import checkpoint_file
-from alignctl.training.verification import check_initial_weights
 from alignctl.training.worker import TrainingJob, train
+from alignctl.verify.trained_run import check_initial_weights
 
 CPU = torch.device("cpu")
 VIT = {"image_size": 8, "patch_size": 4, "num_layers": 2, "num_heads": 3,
@@ -269,10 +270,12 @@ def test_all_objectives_begin_from_the_file_and_later_commands_do_without(start,
     assert manifest.encoder_weights == file_digest(weights)
     weights.unlink()
     for name in ("cl", "ce"):
-        first = load_network(run, name, 0, CPU)
+        first = load_network(OwnRun(run), name, 0, CPU)
         assert_loaded(first.encoder, source)
-        load_network(run, name, 1, CPU)
-    assert digest(load_network(run, "cl", 1, CPU).state_dict()) != digest(first.state_dict())
+        load_network(OwnRun(run), name, 1, CPU)
+    assert digest(load_network(OwnRun(run), "cl", 1, CPU).state_dict()) != digest(
+        first.state_dict()
+    )
     assert checkpoint_file(run, "cl", 1).exists()
 
 

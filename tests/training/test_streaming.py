@@ -20,7 +20,7 @@ from alignctl.runs.directory import checkpoint_file
 from alignctl.training import streaming
 from alignctl.training.batches import draw_batches
 from alignctl.training.data import load_training_data
-from alignctl.training.verification import check_batches
+from alignctl.verify.trained_run import check_batches
 
 CPU = torch.device("cpu")
 EVERYTHING = "augmentation={blur_probability: 0.5, brightness: 0.8, hue: 0.2}"

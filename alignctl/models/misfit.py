@@ -8,6 +8,7 @@ from torch import Tensor
 
 from alignctl.config import StudyConfig
 from alignctl.config.models import ResNetConfig
+from alignctl.models.weights import ENCODER, PROJECTOR
 
 _BASE_WIDTH = 64
 _STEMS = {3: "small_image", 7: "imagenet"}
@@ -47,17 +48,17 @@ def _first_fault(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
 
 def settings_in(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The settings that the shapes of weights give away, by dotted key; empty for other models."""
-    found = _vit(weights) if "encoder.conv_proj.weight" in weights else _resnet(weights)
-    for key, name in (("hidden_dim", "projector.0.weight"), ("output_dim", "projector.3.weight")):
-        if name in weights:
+    found = _vit(weights) if f"{ENCODER}conv_proj.weight" in weights else _resnet(weights)
+    for key, layer in (("hidden_dim", 0), ("output_dim", 3)):
+        if (name := f"{PROJECTOR}{layer}.weight") in weights:
             found[f"projector.{key}"] = len(weights[name])
     return found
 
 
 def _resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    stages = [_count(weights, f"encoder.layer{stage}.") for stage in (1, 2, 3, 4)]
-    name = _RESNETS.get(("encoder.layer1.0.conv3.weight" in weights, tuple(stages)))  # type: ignore[arg-type]
-    stem = weights.get("encoder.conv1.weight")
+    stages = [_count(weights, f"{ENCODER}layer{stage}.") for stage in (1, 2, 3, 4)]
+    name = _RESNETS.get((f"{ENCODER}layer1.0.conv3.weight" in weights, tuple(stages)))  # type: ignore[arg-type]
+    stem = weights.get(f"{ENCODER}conv1.weight")
     if name is None or stem is None or stem.ndim != 4:
         return {}
     found: dict[str, Any] = {"encoder.name": name, "encoder.width": len(stem) / _BASE_WIDTH}
@@ -68,9 +69,9 @@ def _resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _vit(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """All but the number of heads, which no shape depends on."""
-    patches = weights["encoder.conv_proj.weight"]
-    positions = weights.get("encoder.encoder.pos_embedding")
-    layers = "encoder.encoder.layers.encoder_layer_"
+    patches = weights[f"{ENCODER}conv_proj.weight"]
+    positions = weights.get(f"{ENCODER}encoder.pos_embedding")
+    layers = f"{ENCODER}encoder.layers.encoder_layer_"
     first = weights.get(f"{layers}0.mlp.0.weight")
     if positions is None or first is None:
         return {"encoder.name": "vit"}

@@ -3,10 +3,11 @@ import shutil
 import pytest
 import torch
 
-from alignctl.analysis.models import load_network, refuse_unknown_layer
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.encoders import build_network
 from alignctl.errors import CheckpointError, ConfigError
+from alignctl.models.fitted import load_network, refuse_unknown_layer
+from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, load_weights
 from alignctl.runs.directory import checkpoint_file
@@ -20,20 +21,20 @@ def without_own(weights):
 
 @pytest.mark.parametrize("objective", ["cl", "ce"])
 def test_a_network_comes_back_with_its_weights_ready_to_evaluate(trained, objective):
-    network = load_network(trained, objective, 2, CPU)
+    network = load_network(OwnRun(trained), objective, 2, CPU)
     weights = load_weights(checkpoint_file(trained, objective, 2))
     assert digest(network.state_dict()) == digest(without_own(weights))
     assert not any(module.training for module in network.modules())
 
 
 def test_epoch_zero_is_the_initial_network(trained):
-    network = load_network(trained, "nscl", 0, CPU)
+    network = load_network(OwnRun(trained), "nscl", 0, CPU)
     assert digest(network.state_dict()) == digest(build_network(trained.config).state_dict())
 
 
 def test_features_are_computed_in_float32_whatever_training_used(train_run):
     run = train_run("training.precision=bfloat16", "objectives=[cl]", "training.epochs=1")
-    network = load_network(run, "cl", 1, CPU)
+    network = load_network(OwnRun(run), "cl", 1, CPU)
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     h = network(images).h
     assert not torch.equal(h, h.bfloat16().float())
@@ -46,7 +47,7 @@ def test_weights_that_do_not_fit_the_config_are_named(trained, tmp_path):
     shutil.copytree(trained.checkpoints, run.checkpoints)
     shutil.copy(trained.manifest_file, run.manifest_file)
     with pytest.raises(CheckpointError) as error:
-        load_network(run, "cl", 1, CPU)
+        load_network(OwnRun(run), "cl", 1, CPU)
     path = checkpoint_file(run, "cl", 1)
     assert str(error.value).startswith(f"{path}: does not fit the run's config: size mismatch")
     assert "\n" not in str(error.value)
@@ -85,8 +86,8 @@ def test_weights_other_than_those_written_are_refused(trained, tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as error:
-        load_network(run, "cl", 1, CPU)
+        load_network(OwnRun(run), "cl", 1, CPU)
     assert str(error.value) == f"{path}: damaged: it is not the file that was written"
     # a run made before digests were kept is read as it lies
     Manifest.read(run.manifest_file).updated(checkpoints={}).write(run.manifest_file)
-    load_network(run, "cl", 1, CPU)
+    load_network(OwnRun(run), "cl", 1, CPU)

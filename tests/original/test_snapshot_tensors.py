@@ -12,7 +12,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from alignctl.config.models import ResNetConfig, ViTConfig
 from alignctl.encoders import ENCODERS
 from alignctl.errors import CheckpointError
-from alignctl.runs.snapshots import damage, load_snapshot
+from alignctl.original.snapshot_tensors import damage, load_snapshot
 
 PROJECTOR = nn.Sequential(
     nn.Linear(4, 3, bias=False), nn.BatchNorm1d(3), nn.ReLU(),

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from alignctl.analysis.misfit import misfit, settings_in
 from alignctl.encoders import build_network
+from alignctl.models.misfit import misfit, settings_in
 
 SIZES = "image_size: 8, patch_size: 2, num_layers: 2, num_heads: 2, hidden_dim: 8, mlp_dim: 12"
 VIT = f"encoder={{name: vit, {SIZES}}}"

@@ -11,13 +11,13 @@ from PIL import Image
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import load_weights, save_weights
 from alignctl.runs.directory import checkpoint_file
-from alignctl.training.verification import (
-    VerificationJob,
+from alignctl.verify.trained_run import (
+    TrainedRun,
     check_batches,
     check_checkpoints,
     check_initial_weights,
-    verify,
 )
+from alignctl.verify.verification import VerificationJob, verify
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def files_in(run):
 def test_a_run_as_it_was_made_passes_every_check_and_is_left_alone(run, one_process, tmp_path):
     before = files_in(run)
     context = replace(one_process, events_file=tmp_path / "events.jsonl")
-    (checks,) = verify(context, VerificationJob((run.path,), None))
+    (checks,) = verify(context, VerificationJob((TrainedRun(run),)))
     assert [(check.name, check.result) for check in checks] == [
         ("initial weights", "ok"), ("checkpoints", "ok"), ("batches and views of epoch 1", "ok"),
     ]  # fmt: skip

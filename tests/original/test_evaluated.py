@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
+from alignctl.original.evaluated import changed, evaluated, forget, identity, remember, unproven
+from alignctl.original.snapshot_files import OriginalCheckpoints, write_pointer
 from alignctl.runs import RunDirectory
-from alignctl.runs.evaluated import changed, evaluated, forget, identity, remember, unproven
-from alignctl.runs.original import OriginalCheckpoints, write_pointer
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Whether runs are comparable: the same weights, batches and views, by what their manifests say."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import science_differences
-from alignctl.runs.manifest import Manifest
-
-CheckResult = Literal["ok", "differs", "damaged", "not checked"]
+from alignctl.runs.manifest import Manifest, shortened
+from alignctl.verify.check import Check
 
 # What runs must share for their models to be compared; a trailing dot takes all keys below it.
 _HELD_EQUAL = (
@@ -19,15 +18,6 @@ _HELD_EQUAL = (
     "training.batch_size",
     "training.batches",
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One claim, what came of it, and the finding in a sentence."""
-
-    name: str
-    result: CheckResult
-    finding: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,8 @@ class RunRecord:
 
     study: StudyConfig
     manifest: Manifest
+    records_training: bool = True
+    """Whether it can say what it was trained with; not where another program trained it."""
 
 
 def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
@@ -58,7 +50,7 @@ def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
     held = {key: pair for key, pair in changed.items() if key.startswith(_HELD_EQUAL)}
     settings = _compare_settings(first, other, held)
     weights = _compare_weights(first.manifest, other.manifest)
-    batches, in_words = _compare_batches(first.manifest, other.manifest)
+    batches, in_words = _compare_batches(first, other)
     same = {"ok": "same", "differs": "other"}.get(weights.result, "unknown")
     because = f" ({settings.finding})" if settings.result != "ok" else ""
     return Comparison(
@@ -66,11 +58,6 @@ def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
         differs_in=tuple(_both(key, pair) for key, pair in changed.items() if key not in held),
         conclusion=f"{same} initial weights, {in_words}{because}",
     )
-
-
-def shortened(digest: str) -> str:
-    """The first digits of a digest, enough to tell it from others."""
-    return digest[:12]
 
 
 def _compare_settings(
@@ -83,7 +70,7 @@ def _compare_settings(
             held = {**held, key: (ours, theirs)}
     if held:
         return Check("settings", "differs", ", ".join(_both(*item) for item in held.items()))
-    if _one_is_adopted(first.manifest, other.manifest):
+    if not (first.records_training and other.records_training):
         finding = "equal by the configs, but nobody recorded what an adopted run was trained with"
         return Check("settings", "not checked", finding)
     study, manifest = first.study, first.manifest
@@ -105,18 +92,19 @@ def _compare_weights(first: Manifest, other: Manifest) -> Check:
     return Check("initial weights", "differs", f"{_listed(ours)} / {_listed(theirs)}")
 
 
-def _compare_batches(first: Manifest, other: Manifest) -> tuple[Check, str]:
+def _compare_batches(first: RunRecord, other: RunRecord) -> tuple[Check, str]:
     """The check of every epoch that both finished, and the same in words for a conclusion."""
     name = "batches and views"
-    epochs = sorted(set(first.batches) & set(other.batches))
-    if _one_is_adopted(first, other):
+    ours, theirs = first.manifest.batches, other.manifest.batches
+    epochs = sorted(set(ours) & set(theirs))
+    if not (first.records_training and other.records_training):
         finding = "an adopted run was made by another program, which kept no digests of them"
         return Check(name, "not checked", finding), "batches and views that nobody can compare"
     if not epochs:
         return Check(
             name, "not checked", "there is no epoch that both finished"
         ), "no epoch in both"
-    apart = [epoch for epoch in epochs if first.batches[epoch] != other.batches[epoch]]
+    apart = [epoch for epoch in epochs if ours[epoch] != theirs[epoch]]
     if apart:
         finding = (
             f"epoch {apart[0]} is the first that differs; "
@@ -124,13 +112,9 @@ def _compare_batches(first: Manifest, other: Manifest) -> tuple[Check, str]:
         )
         words = f"other batches and views in {len(apart)} of {len(epochs)} epochs"
         return Check(name, "differs", finding), words
-    whole = set(first.batches) == set(other.batches)
+    whole = set(ours) == set(theirs)
     which = f"all {len(epochs)} epochs" + ("" if whole else " that both finished")
     return Check(name, "ok", f"the same in {which}"), f"same batches and views in {which}"
-
-
-def _one_is_adopted(first: Manifest, other: Manifest) -> bool:
-    return first.is_adopted or other.is_adopted
 
 
 def _listed(digests: set[str]) -> str:

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from alignctl.errors import CheckpointError, ConfigError
-from alignctl.runs import RunDirectory
-from alignctl.runs.directory import checkpoint_file, comparable_epochs, newest, saved_epochs
-from alignctl.runs.original import (
+from alignctl.original.adopted_run import open_adopted
+from alignctl.original.snapshot_files import (
     OriginalCheckpoints,
     find_checkpoints,
     read_pointer,
     write_pointer,
 )
+from alignctl.runs import RunDirectory
+from alignctl.runs.directory import comparable_epochs, newest
 
 
 @pytest.fixture
@@ -103,17 +104,16 @@ def adopted(folder, tmp_path):
 
 
 def test_an_adopted_run_has_the_snapshots_for_its_checkpoints(adopted, folder):
-    assert adopted.objective_names == ("cl", "ce")
-    assert saved_epochs(adopted, "cl") == [0, 5, 10]
-    assert checkpoint_file(adopted, "ce", 10) == folder / "ce" / "snapshot_10.pth"
-    own = RunDirectory(adopted.path.with_name("own"))
-    assert own.original is None
-    assert checkpoint_file(own, "ce", 10) == own.checkpoints / "ce" / "epoch_0010.safetensors"
+    source = open_adopted(adopted)
+    assert source.objectives == ("cl", "ce")
+    assert source.epochs("cl") == [0, 5, 10]
+    assert source.file("ce", 10) == folder / "ce" / "snapshot_10.pth"
+    assert open_adopted(RunDirectory(adopted.path.with_name("own"))) is None
 
 
 def test_an_adopted_run_without_a_config_says_how_to_give_one(adopted, folder):
     with pytest.raises(ConfigError) as error:
-        _ = adopted.config
+        _ = open_adopted(adopted).config
     command = f"`alignctl eval-alignment --config FILE --checkpoints {folder} --output "
     assert command in str(error.value)
 

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from alignctl.errors import CheckpointError
+from alignctl.models.weights import ENCODER, OBJECTIVE, PROJECTOR, renamed, without_wrappers
 
 _STATE = "MODEL_STATE"
 _ZIP_STARTS = b"PK\x03\x04"
 _CUT_SHORT = "is damaged (cut short)"
-# Around the whole model: by DistributedDataParallel, by torch.compile, and by the model of `ce`.
-_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.|simclr_model\.)+")
+_AROUND = "simclr_model."  # around encoder and projector, in the model of `ce`
 _OURS = {
-    "encoder.net.": "encoder.",
-    "projector.projector.": "projector.",
-    "classifier.": "objective.classifier.",
+    "encoder.net.": ENCODER,
+    "projector.projector.": PROJECTOR,
+    "classifier.": f"{OBJECTIVE}classifier.",
 }
 # torchvision's own classifiers, where they were not taken off: nothing here reads their output.
 _LEFT_OUT = ("encoder.net.fc.", "encoder.net.heads.")
@@ -50,7 +50,7 @@ def load_snapshot(path: Path) -> dict[str, Tensor]:
             dtype = torch.float32 if value.is_floating_point() else value.dtype
             # a copy: what is read stays what it was, whatever becomes of the file
             weights[ours] = value.to(dtype, copy=True)
-    for prefix, theirs in (("encoder.", "encoder.net.*"), ("projector.", "projector.projector.*")):
+    for prefix, theirs in ((ENCODER, "encoder.net.*"), (PROJECTOR, "projector.projector.*")):
         if not any(name.startswith(prefix) for name in weights):
             raise CheckpointError(f"{path}: {_STATE}: holds no tensor {theirs}")
     return weights
@@ -58,13 +58,8 @@ def load_snapshot(path: Path) -> dict[str, Tensor]:
 
 def our_name(name: str) -> str | None:
     """What one of its tensors is called here; empty where it is of no use, None if unknown."""
-    bare = _WRAPPERS.sub("", name)
-    if bare.startswith(_LEFT_OUT):
-        return ""
-    for theirs, ours in _OURS.items():
-        if bare.startswith(theirs):
-            return ours + bare.removeprefix(theirs)
-    return None
+    bare = without_wrappers(name, _AROUND)
+    return "" if bare.startswith(_LEFT_OUT) else renamed(bare, _OURS)
 
 
 def damage(path: Path) -> str | None:

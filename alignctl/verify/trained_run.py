@@ -1,37 +1,45 @@
-"""The proof of shared randomness, read back from a run and made again."""
+"""The proof of shared randomness of a run that was trained here, read back and made again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from alignctl.config import StudyConfig
 from alignctl.encoders import build_network
-from alignctl.engine.context import WorkerContext
 from alignctl.errors import CheckpointError, ConfigError, DataError
+from alignctl.models.weights import shared_weights
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, file_digest, load_weights
-from alignctl.runs.comparison import Check, CheckResult, shortened
 from alignctl.runs.directory import checkpoint_file
-from alignctl.runs.manifest import package_versions
-from alignctl.training.adopted import check_adopted
+from alignctl.runs.manifest import package_versions, shortened
 from alignctl.training.data import TrainingData, load_training_data
 from alignctl.training.fingerprint import epoch_digest, fingerprint
-
-_NUM_CHECKS = 3
-_OBJECTIVE_PREFIX = "objective."
-_NUM_NAMED = 3  # of several faulty files, so many are named
+from alignctl.verify.check import Check, CheckResult, some_of
 
 
 @dataclass(frozen=True)
-class VerificationJob:
-    """Which runs to verify, and by which epoch's batches: the first finished one if None."""
+class TrainedRun:
+    """The checks of a run that was trained here: what it began from and saw is made again."""
 
-    runs: tuple[Path, ...]
-    epoch: int | None
-    studies: tuple[StudyConfig, ...] = ()
-    """Of each run, where its data lie elsewhere than its config says."""
+    run: RunDirectory
+    study: StudyConfig | None = None
+    """Where its data lie elsewhere than its config says."""
+    epoch: int | None = None
+    """Whose batches are drawn again; the first finished one if None."""
+    num_checks: ClassVar[int] = 3
+
+    def checks(self, device: torch.device) -> Iterator[Check]:
+        """Initial weights, checkpoints, and the batches and views of one epoch."""
+        manifest = Manifest.read(self.run.manifest_file)
+        study = self.study or self.run.config
+        yield check_initial_weights(study, manifest)
+        yield check_checkpoints(self.run, manifest)
+        if not manifest.used_a_gpu:
+            device = torch.device("cpu")
+        yield check_batches(study, manifest, epoch=self.epoch, device=device)
 
 
 @dataclass(frozen=True)
@@ -40,36 +48,6 @@ class _Fault:
 
     result: CheckResult
     words: str
-
-
-def verify(context: WorkerContext, job: VerificationJob) -> list[tuple[Check, ...]]:
-    """The checks of every run, in the order of the job; reads the runs and writes nothing."""
-    verdicts, done, total = [], 0, _NUM_CHECKS * len(job.runs)
-    runs = [RunDirectory(path) for path in job.runs]
-    for run, study in zip(runs, job.studies or [None] * len(runs), strict=True):
-        checks = []
-        context.report("check", done=done, total=total)
-        for check in _checks_of(run, study, epoch=job.epoch, device=context.device):
-            checks.append(check)
-            done += 1
-            context.report("check", done=done, total=total)
-        verdicts.append(tuple(checks))
-    return verdicts
-
-
-def _checks_of(
-    run: RunDirectory, study: StudyConfig | None, *, epoch: int | None, device: torch.device
-) -> Iterator[Check]:
-    manifest = Manifest.read(run.manifest_file)
-    if run.original is not None:
-        yield from check_adopted(run, run.original, manifest)
-        return
-    study = study or run.config
-    yield check_initial_weights(study, manifest)
-    yield check_checkpoints(run, manifest)
-    if not manifest.used_a_gpu:
-        device = torch.device("cpu")
-    yield check_batches(study, manifest, epoch=epoch, device=device)
 
 
 def check_initial_weights(study: StudyConfig, manifest: Manifest) -> Check:
@@ -131,10 +109,9 @@ def check_checkpoints(run: RunDirectory, manifest: Manifest) -> Check:
         if fault is not None:
             faults.append((path.relative_to(run.path), fault))
     if faults:
-        named = [f"{path} {fault.words}" for path, fault in faults[:_NUM_NAMED]]
-        more = f"; {len(faults) - _NUM_NAMED} more" if len(faults) > _NUM_NAMED else ""
+        named = some_of([f"{path} {fault.words}" for path, fault in faults])
         damaged = any(fault.result == "damaged" for _, fault in faults)
-        return Check(name, "damaged" if damaged else "differs", "; ".join(named) + more)
+        return Check(name, "damaged" if damaged else "differs", named)
     start = ", epoch 0 the initial weights" if any(epoch == 0 for epoch, _ in expected) else ""
     unknown = sum(sha256 is None for sha256 in expected.values())
     if unknown:
@@ -199,8 +176,7 @@ def _fault(path: Path, *, sha256: str | None, initial_weights: str | None) -> _F
         return _Fault("damaged", "cannot be read (cut off?)")
     if changed:
         return _Fault("damaged", "is not the file that was written")
-    shared = {key: value for key, value in weights.items() if not key.startswith(_OBJECTIVE_PREFIX)}
-    if initial_weights is not None and digest(shared) != initial_weights:
+    if initial_weights is not None and digest(shared_weights(weights)) != initial_weights:
         return _Fault("differs", "does not hold the initial weights of the manifest")
     return None
 

@@ -1,28 +1,36 @@
 """What can be checked of a run that another program trained: its snapshots, not its batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from alignctl.errors import CheckpointError
-from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.checkpoints import digest
-from alignctl.runs.comparison import Check, shortened
-from alignctl.runs.evaluated import changed
-from alignctl.runs.original import OriginalCheckpoints
-from alignctl.runs.snapshots import damage, load_snapshot
+from alignctl.models.weights import shared_weights
+from alignctl.original.adopted_run import AdoptedRun
+from alignctl.original.snapshot_files import OriginalCheckpoints
+from alignctl.runs import Manifest
+from alignctl.runs.manifest import shortened
+from alignctl.verify.check import Check, some_of
 
-_OBJECTIVE_PREFIX = "objective."
-_NUM_NAMED = 3  # of several faulty files, so many are named
+if TYPE_CHECKING:
+    import torch
 
 
-def check_adopted(
-    run: RunDirectory, original: OriginalCheckpoints, manifest: Manifest
-) -> Iterator[Check]:
+@dataclass(frozen=True)
+class AdoptedRunVerification:
     """As many checks as a run of our own has; the snapshots are only read."""
-    yield check_first_snapshots(original, manifest)
-    yield check_snapshots(original, changed(run, original))
-    finding = "made by another program, which kept no digests of them"
-    yield Check("batches and views", "not checked", finding)
+
+    adopted: AdoptedRun
+    num_checks: ClassVar[int] = 3
+
+    def checks(self, device: "torch.device") -> Iterator[Check]:
+        """Snapshots of epoch 0, all snapshots, and that nothing is known of batches."""
+        original = self.adopted.checkpoints
+        yield check_first_snapshots(original, Manifest.read(self.adopted.run.manifest_file))
+        yield check_snapshots(original, self.adopted.changed())
+        finding = "made by another program, which kept no digests of them"
+        yield Check("batches and views", "not checked", finding)
 
 
 def check_first_snapshots(original: OriginalCheckpoints, manifest: Manifest) -> Check:
@@ -51,8 +59,10 @@ def check_first_snapshots(original: OriginalCheckpoints, manifest: Manifest) -> 
 
 
 def _first_digest(original: OriginalCheckpoints, objective: str) -> str:
-    weights = load_snapshot(original.file(objective, 0))
-    return digest({k: v for k, v in weights.items() if not k.startswith(_OBJECTIVE_PREFIX)})
+    from alignctl.original.snapshot_tensors import load_snapshot
+    from alignctl.runs.checkpoints import digest
+
+    return digest(shared_weights(load_snapshot(original.file(objective, 0))))
 
 
 def check_snapshots(
@@ -62,6 +72,8 @@ def check_snapshots(
 
     changes: epochs whose snapshot is not the one that was evaluated, by objective.
     """
+    from alignctl.original.snapshot_tensors import damage
+
     name, faults, unknown, total = "checkpoints", [], 0, 0
     for objective in original.objectives:
         for epoch in original.epochs(objective):
@@ -75,8 +87,7 @@ def check_snapshots(
             if fault:
                 faults.append(f"{path.relative_to(original.folder)} {fault}")
     if faults:
-        more = f"; {len(faults) - _NUM_NAMED} more" if len(faults) > _NUM_NAMED else ""
-        return Check(name, "damaged", "; ".join(faults[:_NUM_NAMED]) + more)
+        return Check(name, "damaged", some_of(faults))
     if changes:
         listed = "; ".join(f"{key} {', '.join(map(str, found))}" for key, found in changes.items())
         finding = f"in size or date not those that were evaluated: {listed}"

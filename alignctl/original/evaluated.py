@@ -8,15 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alignctl.models.model_source import Identity, Model
+from alignctl.original.snapshot_files import OriginalCheckpoints
+from alignctl.runs import RunDirectory
 from alignctl.runs.atomic import write_text
-from alignctl.runs.directory import RunDirectory
-from alignctl.runs.original import OriginalCheckpoints
 
 SCHEMA_VERSION = 1
-Identity = tuple[int, int]
-"""Bytes, and nanoseconds of the last change."""
-Snapshot = tuple[str, int]
-"""(objective, epoch)."""
 
 
 def identity(path: Path) -> Identity | None:
@@ -28,7 +25,7 @@ def identity(path: Path) -> Identity | None:
     return found.st_size, found.st_mtime_ns
 
 
-def remember(run: RunDirectory, seen: Mapping[Snapshot, Identity | None]) -> None:
+def remember(run: RunDirectory, seen: Mapping[Model, Identity | None]) -> None:
     """Add to what was evaluated, once its rows are written.
 
     What is known stays: where a file changed meanwhile, earlier rows are of the one before.
@@ -36,14 +33,14 @@ def remember(run: RunDirectory, seen: Mapping[Snapshot, Identity | None]) -> Non
     _write(run, {key: value for key, value in seen.items() if value is not None} | evaluated(run))
 
 
-def forget(run: RunDirectory, snapshots: Iterable[Snapshot]) -> None:
+def forget(run: RunDirectory, snapshots: Iterable[Model]) -> None:
     """Take out what has no rows any more."""
     known, gone = evaluated(run), set(snapshots)
     if gone & set(known):
         _write(run, {key: value for key, value in known.items() if key not in gone})
 
 
-def _write(run: RunDirectory, known: Mapping[Snapshot, Identity]) -> None:
+def _write(run: RunDirectory, known: Mapping[Model, Identity]) -> None:
     listed: dict[str, dict[str, Identity]] = {}
     for (name, epoch), value in sorted(known.items()):
         listed.setdefault(name, {})[str(epoch)] = value
@@ -51,7 +48,7 @@ def _write(run: RunDirectory, known: Mapping[Snapshot, Identity]) -> None:
     write_text(run.evaluated_file, json.dumps(values, indent=2) + "\n")
 
 
-def evaluated(run: RunDirectory) -> dict[Snapshot, Identity]:
+def evaluated(run: RunDirectory) -> dict[Model, Identity]:
     """What the rows came from; nothing where that cannot be read, and all is to be done anew."""
     try:
         values: dict[str, Any] = json.loads(run.evaluated_file.read_text(encoding="utf-8"))
@@ -76,16 +73,14 @@ def changed(run: RunDirectory, original: OriginalCheckpoints) -> dict[str, list[
 
 
 def unproven(
-    run: RunDirectory, original: OriginalCheckpoints, snapshots: Iterable[Snapshot]
-) -> set[Snapshot]:
+    run: RunDirectory, original: OriginalCheckpoints, snapshots: Iterable[Model]
+) -> set[Model]:
     """Those that changed since they were evaluated, or of which that is not known."""
     known = evaluated(run)
     return {key for key in snapshots if key not in known} | _not_as_before(original, known)
 
 
-def _not_as_before(
-    original: OriginalCheckpoints, known: Mapping[Snapshot, Identity]
-) -> set[Snapshot]:
-    """One that is gone is not another."""
+def _not_as_before(original: OriginalCheckpoints, known: Mapping[Model, Identity]) -> set[Model]:
+    """Those whose file is there and is another; one that is missing has not changed."""
     now = {key: identity(original.file(*key)) for key in known}
     return {key for key, value in now.items() if value not in (None, known[key])}

@@ -1,0 +1,147 @@
+"""The original's snapshots as a source of models, and the run directory that points to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignctl.config import StudyConfig
+from alignctl.errors import ConfigError
+from alignctl.models.model_source import Identity, Model, ModelSource
+from alignctl.original import evaluated
+from alignctl.original.snapshot_files import (
+    FOLDERS,
+    ITS_NAMES,
+    OriginalCheckpoints,
+    read_pointer,
+)
+from alignctl.runs import RunDirectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AdoptedRun(ModelSource):
+    """Snapshots where the original's trainer left them, of a run that has their tables."""
+
+    pair_by_pair = True
+    records_training = False
+    may_change = True
+
+    run: RunDirectory
+    """It points to the snapshots, and may only come to be."""
+    checkpoints: OriginalCheckpoints
+    given: StudyConfig | None = None
+    """The config that the run is to get; None where it keeps its own, if it has one."""
+
+    @property
+    def config(self) -> StudyConfig:
+        """Networks and images; ConfigError where nobody has given a config."""
+        if self.given is None and not self.run.config_file.exists():
+            raise ConfigError(
+                f"{self.run.path}: has no config, for none was given with its checkpoints; give "
+                f"one: `alignctl eval-alignment --config FILE --checkpoints {self.folder} "
+                f"--output {self.run.path}`"
+            )
+        return self.given or self.run.config
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Those that had snapshots when the run was adopted."""
+        return self.checkpoints.objectives
+
+    @property
+    def folder(self) -> Path:
+        """The folder with one folder of snapshots for each objective."""
+        return self.checkpoints.folder
+
+    def epochs(self, objective: str) -> list[int]:
+        """Epochs that have a snapshot now, ascending."""
+        return self.checkpoints.epochs(objective)
+
+    def file(self, objective: str, epoch: int) -> Path:
+        """A snapshot."""
+        return self.checkpoints.file(objective, epoch)
+
+    def load(self, objective: str, epoch: int) -> dict[str, Tensor]:
+        """The snapshot as it lies there: nobody recorded what was written."""
+        from alignctl.original.snapshot_tensors import load_snapshot
+
+        return load_snapshot(self.file(objective, epoch))
+
+    def with_config(self, study: StudyConfig) -> AdoptedRun:
+        """The same snapshots; the run is to get this config."""
+        return replace(self, given=study)
+
+    @property
+    def comparable(self) -> tuple[str, ...]:
+        """The objectives that have snapshots now."""
+        return tuple(name for name in self.objectives if self.epochs(name))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of the original that have none."""
+        return tuple(name for name in FOLDERS if name not in self.comparable)
+
+    def name_of(self, word: str) -> str:
+        """The original's words are understood as well as ours."""
+        return ITS_NAMES.get(word, word)
+
+    def refuse_missing_reference(self, reference: str) -> None:
+        """ConfigError where an objective of the original has no snapshots."""
+        names = self.comparable
+        if reference in FOLDERS and reference not in names:
+            raise ConfigError(
+                f"{self.folder}: has no snapshots of {reference} (folder {FOLDERS[reference][0]}), "
+                f"which others are compared with; choose another --reference ({', '.join(names)})"
+            )
+
+    @property
+    def copies(self) -> Path:
+        """The run itself, where the original's scripts would write their tables."""
+        return self.run.path
+
+    def refuse_output(self, output: Path) -> None:
+        """ConfigError inside the folder of snapshots, which is only read."""
+        folder, path = self.folder.resolve(), output.resolve()
+        if path == folder or folder in path.parents:
+            raise ConfigError(f"--output: {output} lies in {self.folder}, which is only read")
+
+    def prepare(self, purpose: str) -> None:
+        """Adopt the snapshots, where the run does not point to them yet."""
+        from alignctl.original.adoption import adopt
+
+        adopt(self, purpose)
+
+    def summary(self) -> dict[str, str]:
+        """Where the snapshots lie."""
+        return {"checkpoints": str(self.folder)}
+
+    def identities(self, models: Iterable[Model]) -> dict[Model, Identity | None]:
+        """Size and date of snapshots, whose content would take long to read."""
+        return {model: evaluated.identity(self.file(*model)) for model in models}
+
+    def remember(self, seen: Mapping[Model, Identity | None]) -> None:
+        """Kept beside the rows."""
+        evaluated.remember(self.run, seen)
+
+    def forget(self, models: Iterable[Model]) -> None:
+        """Taken out of what is kept."""
+        evaluated.forget(self.run, models)
+
+    def unproven(self, models: Iterable[Model]) -> set[Model]:
+        """Those with another size or date than when they were evaluated, or with none on record."""
+        return evaluated.unproven(self.run, self.checkpoints, models)
+
+    def changed(self) -> dict[str, list[int]]:
+        """By size and date."""
+        return evaluated.changed(self.run, self.checkpoints)
+
+
+def open_adopted(run: RunDirectory) -> AdoptedRun | None:
+    """The snapshots that a run points to; None where it points to none."""
+    checkpoints = read_pointer(run.pointer_file)
+    return None if checkpoints is None else AdoptedRun(run, checkpoints)
