@@ -10,7 +10,7 @@ from alignctl.errors import AlignctlError
 
 if TYPE_CHECKING:
     from alignctl.commands.verify import VerifyResult
-    from alignctl.runs.comparison import Check
+    from alignctl.verify.check import Check
 
 _COLUMNS: tuple[str, ...] = ("check", "result", "found")
 
