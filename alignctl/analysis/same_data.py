@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from alignctl.config.datasets import DatasetConfig
+from alignctl.config.execution import needing_proof
 from alignctl.datasets import EncodedImageSet, ImageSet, Split, data_digest
 from alignctl.errors import DataError
 from alignctl.runs import Manifest, RunDirectory
@@ -29,7 +30,7 @@ def doubts_about(
             raise DataError(_others(run, where, classes))
     if "train" in images:
         return _doubts_about_training(run, manifest, images["train"], where)
-    if dataset == run.config.dataset:
+    if not needing_proof(dataset, run.config.dataset):
         return []
     return [
         f"{where}: only the test split is read, of which no digest was kept; that it is the one "
@@ -63,7 +64,7 @@ def _doubts_about_training(
 
 
 def _place_of(dataset: DatasetConfig) -> str:
-    return str(getattr(dataset, "path", None) or f"dataset {dataset.name}")
+    return str(dataset.place or f"dataset {dataset.name}")
 
 
 def _others(run: RunDirectory, where: str, reason: str) -> str:

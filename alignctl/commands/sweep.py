@@ -10,13 +10,8 @@ from alignctl.commands.found_data import found_data
 from alignctl.commands.subject import of_run, others
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
-from alignctl.config.load import (
-    apply_overrides,
-    differences,
-    load_study,
-    parse_yaml,
-    validate_study,
-)
+from alignctl.config.execution import needing_proof, proofs
+from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
 from alignctl.config.metrics import USUAL_OF_RUNS
 from alignctl.engine.events import Event, Listener, ignore, warning
 from alignctl.engine.launchers import refuse_other_launchers
@@ -147,7 +142,7 @@ def _folder_for(name: str, study: StudyConfig, key: str) -> Path:
         sweep = SweepDirectory(path)
         if sweep.exists and sweep.difference(study, key) is None:
             before = sweep.description().study
-            if differences(before, study).get("dataset.path") is None:
+            if not needing_proof(before, study):
                 break
         number += 1
         path = RUNS / f"{name}-{number}"
@@ -222,7 +217,7 @@ def _refuse_other_data(plan: SweepPlan, run: RunDirectory) -> None:
     mine = Manifest.read(run.manifest_file)
     for other in plan.sweep.runs(plan.sweep.description()).values():
         theirs = Manifest.read(other.manifest_file)
-        for what in ("training_data", "encoder_weights"):
+        for what in proofs(StudyConfig):
             pair = getattr(mine, what), getattr(theirs, what)
             if None not in pair and pair[0] != pair[1]:
                 raise AlignctlError(

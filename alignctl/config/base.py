@@ -32,12 +32,29 @@ DataPath = Annotated[Path, AfterValidator(absolute)]
 class Execution:
     """Marks a field that says where something lies or how fast it goes, not what is computed.
 
-    All other fields are science. A marked one may change from start to start of one run, because
-    digests in its manifest prove that the numbers do not.
+    All other fields are science. A marked one may change from start to start of one run. On a
+    field that holds a section, the mark is of all fields of that section.
     """
 
+    proof: str | None = None
+    """The manifest's field whose digest proves that what lies elsewhere is the same; None where
+    no number depends on the marked field."""
     unless_left_out: bool = False
     """Whether leaving it out is science, as with a file of weights to begin from."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Marks science that models must share to be comparable: it decides weights, batches, views.
+
+    Science without this mark may differ between compared runs. On a field that holds a section,
+    the mark is of all fields of that section.
+    """
+
+
+@dataclass(frozen=True)
+class Label:
+    """Marks science that only names a study: runs under different names can be compared."""
 
 
 class ConfigModel(BaseModel):

@@ -16,6 +16,7 @@ def _absolute_if_folder(path: str) -> str:
 
 # made absolute when a study is read, for the working directory may be gone when this is imported
 _KeptUnder = Annotated[DataPath, Field(validate_default=True)]
+_ELSEWHERE = Execution(proof="training_data")
 
 
 class DatasetSelection(ConfigModel):
@@ -25,6 +26,12 @@ class DatasetSelection(ConfigModel):
     """The first N classes, or a list of class indices or names; all of them when left out."""
     images_per_class: PositiveInt | None = None
     """Training images of each class, the first ones by id; the test split stays whole."""
+
+    @property
+    def place(self) -> Path | str | None:
+        """Where the files lie; None where the config does not say."""
+        place: Path | str | None = getattr(self, "path", None)
+        return place
 
 
 class DigitsConfig(DatasetSelection):
@@ -72,7 +79,7 @@ class ImageFolderConfig(StreamableConfig):
     """
 
     name: Literal["image_folder"] = "image_folder"
-    path: Annotated[DataPath, Execution()]
+    path: Annotated[DataPath, _ELSEWHERE]
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of each class's training images that is the test split, where there is no other;
     it depends on the names of the files alone."""
@@ -84,7 +91,7 @@ class ParquetConfig(_ImageFiles):
     """A folder of Hugging Face parquet shards named train-*.parquet and test-*.parquet."""
 
     name: Literal["parquet"] = "parquet"
-    path: Annotated[DataPath, Execution()]
+    path: Annotated[DataPath, _ELSEWHERE]
 
 
 class HubConfig(StreamableConfig):
@@ -95,7 +102,7 @@ class HubConfig(StreamableConfig):
     """
 
     name: Literal["huggingface", "tiny_imagenet", "mini_imagenet", "full_imagenet"]
-    path: Annotated[Annotated[str, AfterValidator(_absolute_if_folder)] | None, Execution()] = None
+    path: Annotated[Annotated[str, AfterValidator(_absolute_if_folder)] | None, _ELSEWHERE] = None
     """The name on the hub, or a folder: a copy of the hub's, images in class folders, parquet
     files, WebDataset shards. Left out: the hub's own, where `name` says which."""
     revision: str | None = None
@@ -120,7 +127,7 @@ class TorchvisionConfig(DatasetSelection):
     """One of torchvision's small-image datasets, kept under `path`."""
 
     name: Literal["cifar10", "cifar100", "fashion_mnist"]
-    path: Annotated[_KeptUnder, Execution()] = Path("data")
+    path: Annotated[_KeptUnder, _ELSEWHERE] = Path("data")
     download: Annotated[bool, Execution()] = False
     """Fetch the files when they are not under `path`; never done unasked."""
 
@@ -129,7 +136,7 @@ class SvhnConfig(DatasetSelection):
     """Street View House Numbers, kept under `path`."""
 
     name: Literal["svhn"]
-    path: Annotated[_KeptUnder, Execution()] = Path("data")
+    path: Annotated[_KeptUnder, _ELSEWHERE] = Path("data")
     download: Annotated[bool, Execution()] = False
     """Fetch the files when they are not under `path`; never done unasked."""
     extra: bool = True

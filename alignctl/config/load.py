@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from alignctl.config.base import expanded
 from alignctl.config.dialects import dialect_of
-from alignctl.config.execution import execution_keys, science_of
+from alignctl.config.execution import execution_keys, science_differences
 from alignctl.config.study import StudyConfig
 from alignctl.config.validation import (
     config_error,
@@ -240,7 +240,7 @@ def to_yaml(config: StudyConfig) -> str:
 def first_difference(config: StudyConfig, other: StudyConfig) -> str | None:
     """`training.epochs is 30 here and 20 there` for the first key that differs, or None.
 
-    Where data lie and how fast they are read is none: see `Execution`.
+    Settings of execution are left out: see `Execution`.
     """
     for key, (ours, theirs) in science_differences(config, other).items():
         return f"{key} is {ours} here and {theirs} there"
@@ -248,7 +248,7 @@ def first_difference(config: StudyConfig, other: StudyConfig) -> str | None:
 
 
 def moved(study: StudyConfig, overrides: Sequence[str], run: str) -> StudyConfig:
-    """A run's study with `key=value` overrides of where data lie or how fast they are read.
+    """A run's study with `key=value` overrides of its execution: see `Execution`.
 
     ConfigError for one that would change what is computed.
     """
@@ -261,24 +261,3 @@ def moved(study: StudyConfig, overrides: Sequence[str], run: str) -> StudyConfig
             f"data lie and how they are read may change ({allowed})"
         )
     return changed
-
-
-def science_differences(config: StudyConfig, other: StudyConfig) -> dict[str, tuple[Any, Any]]:
-    """As `differences`, of those keys that change what is computed."""
-    return science_of(differences(config, other), config, other)
-
-
-def differences(config: StudyConfig, other: StudyConfig) -> dict[str, tuple[Any, Any]]:
-    """Both values of every key that differs, by its dotted path; None where a study lacks it."""
-    ours, theirs = (_flatten(study.model_dump(mode="json")) for study in (config, other))
-    pairs = {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
-    return {key: (mine, its) for key, (mine, its) in pairs.items() if mine != its}
-
-
-def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix: values}
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
-    return flat

@@ -10,7 +10,9 @@ from alignctl.config.base import ConfigModel, DataPath, Execution
 class _Encoder(ConfigModel):
     """What every family of encoders has."""
 
-    weights: Annotated[DataPath | None, Execution(unless_left_out=True)] = None
+    weights: Annotated[
+        DataPath | None, Execution(proof="encoder_weights", unless_left_out=True)
+    ] = None
     """A file of encoder weights to begin from (.safetensors, .pth) instead of random ones."""
 
 

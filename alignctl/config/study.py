@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 
-from alignctl.config.base import ConfigModel
+from alignctl.config.base import ConfigModel, Label, Shared
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.models import EncoderConfig, ProjectorConfig
 from alignctl.config.objectives import ObjectiveConfig
@@ -14,12 +14,12 @@ from alignctl.config.training import AugmentationConfig, TrainingConfig
 class StudyConfig(ConfigModel):
     """A complete, validated description of one study."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Label()]
     """Names the run directory."""
-    dataset: DatasetConfig
-    augmentation: AugmentationConfig = AugmentationConfig()
-    encoder: EncoderConfig
-    projector: ProjectorConfig = ProjectorConfig()
+    dataset: Annotated[DatasetConfig, Shared()]
+    augmentation: Annotated[AugmentationConfig, Shared()] = AugmentationConfig()
+    encoder: Annotated[EncoderConfig, Shared()]
+    projector: Annotated[ProjectorConfig, Shared()] = ProjectorConfig()
     objectives: tuple[ObjectiveConfig, ...]
     temperature: PositiveFloat
     """Shared by all contrastive objectives: it is part of what is held equal."""
@@ -27,7 +27,7 @@ class StudyConfig(ConfigModel):
     checkpoint_epochs: tuple[NonNegativeInt, ...] | None = None
     """Epochs after which weights are saved (0: the initial ones); the last epoch always is,
     and those after it are ignored. Left out: 0, every 10 epochs below 100, then every 100."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[NonNegativeInt, Shared()] = 0
     placement: Literal["objectives", "data", "mesh"] = "objectives"
     """objectives: each process trains some of the objectives, all of them on the same batches;
     data: all processes share every batch of every objective; mesh: both at once."""

@@ -11,7 +11,7 @@ from pydantic import (
     field_validator,
 )
 
-from alignctl.config.base import ConfigModel
+from alignctl.config.base import ConfigModel, Shared
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Triple = tuple[float, float, float]
@@ -91,8 +91,8 @@ class TrainingConfig(ConfigModel):
     """The lock-step loop that all objectives share."""
 
     epochs: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)]
-    batches: Literal["stratified", "uniform"] = "stratified"
+    batch_size: Annotated[int, Field(ge=2), Shared()]
+    batches: Annotated[Literal["stratified", "uniform"], Shared()] = "stratified"
     """stratified: every batch has the classes in the proportions of the dataset."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig = ScheduleConfig()

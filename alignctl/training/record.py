@@ -116,7 +116,7 @@ def _refuse_other_data(session: Session, manifest: Manifest) -> None:
     run, data = session.run, session.data
     if manifest.training_data == data.digest:
         return
-    path = getattr(session.study.dataset, "path", None)
+    path = session.study.dataset.place
     where = f" than {path} holds now; dataset.path=DIR says where they lie" if path else ""
     counts = (manifest.num_train_images, manifest.num_classes)
     if manifest.training_data is not None or counts != (len(data.ids), data.num_classes):

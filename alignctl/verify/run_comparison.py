@@ -4,20 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignctl.config import StudyConfig
-from alignctl.config.load import science_differences
+from alignctl.config.execution import science_differences, settings
 from alignctl.runs.manifest import Manifest, shortened
 from alignctl.verify.check import Check
-
-# What runs must share for their models to be compared; a trailing dot takes all keys below it.
-_HELD_EQUAL = (
-    "seed",
-    "dataset.",
-    "augmentation.",
-    "encoder.",
-    "projector.",
-    "training.batch_size",
-    "training.batches",
-)
 
 
 @dataclass(frozen=True)
@@ -42,19 +31,17 @@ class RunRecord:
 
 def compare_runs(first: RunRecord, other: RunRecord) -> Comparison:
     """The checks that make models of both runs comparable, and what else differs."""
-    changed = {
-        key: pair
-        for key, pair in science_differences(first.study, other.study).items()
-        if key != "name"
-    }
-    held = {key: pair for key, pair in changed.items() if key.startswith(_HELD_EQUAL)}
-    settings = _compare_settings(first, other, held)
+    known = {**settings(other.study), **settings(first.study)}
+    differences = science_differences(first.study, other.study).items()
+    changed = {key: pair for key, pair in differences if not known[key].is_label}
+    held = {key: pair for key, pair in changed.items() if known[key].is_shared}
+    equal = _compare_settings(first, other, held)
     weights = _compare_weights(first.manifest, other.manifest)
     batches, in_words = _compare_batches(first, other)
     same = {"ok": "same", "differs": "other"}.get(weights.result, "unknown")
-    because = f" ({settings.finding})" if settings.result != "ok" else ""
+    because = f" ({equal.finding})" if equal.result != "ok" else ""
     return Comparison(
-        checks=(settings, weights, batches),
+        checks=(equal, weights, batches),
         differs_in=tuple(_both(key, pair) for key, pair in changed.items() if key not in held),
         conclusion=f"{same} initial weights, {in_words}{because}",
     )

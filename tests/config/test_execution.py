@@ -1,13 +1,31 @@
+import importlib
+import pkgutil
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import pytest
 
-from alignctl.config.base import Execution
-from alignctl.config.datasets import DatasetConfig
-from alignctl.config.execution import execution_keys, placed_as
-from alignctl.config.load import first_difference, moved, science_differences
+import alignctl.config
+from alignctl.commands import pretrain, verify
+from alignctl.config import StudyConfig, load
+from alignctl.config.base import ConfigModel, Execution, Label, Shared
+from alignctl.config.datasets import DigitsConfig
+from alignctl.config.execution import (
+    execution_keys,
+    needing_proof,
+    placed_as,
+    proofs,
+    science_differences,
+    settings,
+)
+from alignctl.config.load import first_difference, moved
+from alignctl.config.metrics import MetricConfig
+from alignctl.config.objectives import CeConfig
+from alignctl.config.validation import models_in
 from alignctl.errors import ConfigError
+from alignctl.runs import Manifest
+from alignctl.runs.sweep import SweepDescription, SweepDirectory
+from alignctl.verify.run_comparison import RunRecord, compare_runs
 
 FOLDER = {"name": "image_folder", "path": "/a", "image_size": 16}
 HUB = {"name": "huggingface", "path": "owner/name", "image_size": 16}
@@ -30,11 +48,51 @@ def test_where_data_lie_and_who_reads_them_is_execution_and_nothing_else(make_st
     assert set(execution_keys(make_study(dataset=dataset))) == {"encoder.weights", *keys}
 
 
-def test_every_path_of_a_dataset_is_execution():
-    models = get_args(get_args(DatasetConfig)[0])
-    fields = [model.model_fields["path"] for model in models if "path" in model.model_fields]
-    assert len(fields) == 5
-    assert all(any(isinstance(mark, Execution) for mark in field.metadata) for field in fields)
+def classes_of(root):
+    """A config class and all that its fields may hold."""
+    fields = root.model_fields.values()
+    held = {each for field in fields for each in models_in(field.annotation)}
+    return {root}.union(*map(classes_of, held))
+
+
+def subclasses_of(root):
+    return {root}.union(*map(subclasses_of, root.__subclasses__()))
+
+
+FIELDS = [
+    pytest.param(field, id=f"{each.__name__}.{name}")
+    for each in sorted(classes_of(StudyConfig), key=lambda each: each.__name__)
+    for name, field in each.model_fields.items()
+]
+
+
+def mentions(annotation, kind):
+    return annotation is kind or any(mentions(arg, kind) for arg in get_args(annotation))
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_is_either_science_or_execution_and_a_path_is_execution_with_a_proof(field):
+    marks = [mark for mark in field.metadata if isinstance(mark, Execution | Shared | Label)]
+    execution = [mark for mark in marks if isinstance(mark, Execution)]
+    assert len({type(mark) for mark in marks}) == len(marks), "no mark twice"
+    assert not execution or len(marks) == 1, "what is no science is neither shared nor a label"
+    if mentions(field.annotation, Path):
+        assert execution, "where a file lies decides no number"
+        assert execution[0].proof, "what the file holds may decide numbers"
+
+
+def test_no_config_class_is_out_of_reach_of_a_study():
+    for module in pkgutil.iter_modules(alignctl.config.__path__, "alignctl.config."):
+        importlib.import_module(module.name)
+    ours = {it for it in subclasses_of(ConfigModel) if it.__module__.startswith("alignctl.")}
+    known = {it for it in ours - subclasses_of(MetricConfig) if "original" not in it.__module__}
+    bases = {base for each in known for base in each.__mro__[1:]}
+    assert known - bases == classes_of(StudyConfig) - bases
+
+
+def test_every_proof_is_a_digest_in_the_manifest():
+    assert proofs(StudyConfig) == ("training_data", "encoder_weights")
+    assert set(proofs(StudyConfig)) <= set(Manifest.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -105,3 +163,87 @@ def test_a_study_is_placed_as_another_and_keeps_all_else(make_study):
     found = placed_as(study, other)
     assert found.dataset == other.dataset
     assert (found.seed, found.encoder.weights) == (3, None)
+
+
+class Loader(ConfigModel):
+    depth: int = 1
+
+
+class FasterDigits(DigitsConfig):
+    prefetch: Annotated[int, Execution()] = 1
+
+
+class FasterCe(CeConfig):
+    chunk: Annotated[int, Execution()] = 1
+
+
+class FasterStudy(StudyConfig):
+    dataset: Annotated[FasterDigits, Shared()]
+    objectives: tuple[FasterCe, ...]
+    streams: Annotated[int, Execution()] = 1
+    loader: Annotated[Loader, Execution()] = Loader()
+
+
+FASTER = {
+    "dataset": {"name": "digits", "prefetch": 8},
+    "objectives": [{"name": "ce", "chunk": 8}],
+    "streams": 8,
+    "loader": {"depth": 8},
+}
+
+
+@pytest.fixture
+def faster(make_study, monkeypatch):
+    """A function of changes: a study whose class has execution fields of its own, everywhere."""
+    monkeypatch.setattr(load, "StudyConfig", FasterStudy)
+    values = {**make_study().model_dump(mode="json"), "objectives": [{"name": "ce"}]}
+    return lambda **changes: FasterStudy.model_validate({**values, **changes})
+
+
+def test_a_new_execution_field_changes_no_study(faster):
+    ours, theirs = faster(), faster(**FASTER)
+    assert ours != theirs
+    assert science_differences(ours, theirs) == {}
+    assert first_difference(ours, theirs) is None
+    assert needing_proof(ours, theirs) == {}
+    assert placed_as(ours, theirs) == theirs
+    assert first_difference(ours, faster(**FASTER, seed=1)) == "seed is 0 here and 1 there"
+
+
+def test_a_new_execution_field_may_change_at_every_start(faster):
+    words = ["dataset.prefetch=8", "streams=8", "loader.depth=8"]
+    found = moved(faster(), words, "runs/a")
+    assert (found.dataset.prefetch, found.streams, found.loader.depth) == (8, 8, 8)
+    allowed = r"\(dataset.prefetch, encoder.weights, streams, loader.depth\)$"
+    with pytest.raises(ConfigError, match=allowed):
+        moved(faster(), ["seed=1"], "runs/a")
+
+
+def test_a_new_execution_field_hinders_no_command(faster, make_run, make_manifest, tmp_path):
+    ours, theirs = faster(), faster(**FASTER)
+    run = make_run(tmp_path / "a", ours, batches={1: "1" * 64})
+    assert pretrain.plan_study(theirs, run=run.path, nproc="1", resume=True).study == theirs
+    (verified,) = verify.plan([str(run.path), "streams=8"], epoch=None).studies
+    assert verified.streams == 8
+    sweep = SweepDirectory(tmp_path / "sweep")
+    sweep.describe(SweepDescription("temperature", "temperature", (0.5,), ours))
+    assert sweep.difference(theirs, "temperature") is None
+    compared = compare_runs(RunRecord(ours, make_manifest()), RunRecord(theirs, make_manifest()))
+    assert (compared.checks[0].result, compared.differs_in) == ("ok", ())
+
+
+def test_what_runs_must_share_is_said_by_the_fields(make_study):
+    found = settings(make_study())
+    assert {key.partition(".")[0] for key, it in found.items() if it.is_shared} == {
+        "seed", "dataset", "augmentation", "encoder", "projector", "training",
+    }  # fmt: skip
+    training = {key for key, it in found.items() if it.is_shared and key.startswith("training.")}
+    assert training == {"training.batch_size", "training.batches"}
+    assert [key for key, it in found.items() if it.is_label] == ["name"]
+
+
+def test_only_what_lies_elsewhere_needs_a_proof(make_study):
+    ours, theirs = make_study(dataset=FOLDER), make_study(dataset={**FOLDER, "workers": 3})
+    assert needing_proof(ours, theirs) == {}
+    moved_away = make_study(dataset={**FOLDER, "path": "/b"})
+    assert needing_proof(ours, moved_away) == {"dataset.path": ("/a", "/b")}

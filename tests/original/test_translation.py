@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from alignctl.config import StudyConfig
-from alignctl.config.load import differences, load_study, validate_study
+from alignctl.config.execution import settings
+from alignctl.config.load import load_study, validate_study
 from alignctl.config.validation import models_at
 from alignctl.errors import ConfigError
 from alignctl.original.translation import recognises, refuse_its_keys, translate
@@ -60,7 +61,9 @@ def refusal(changed):
 def test_cifar100_is_our_ready_made_study_but_for_what_its_code_does_otherwise(study_of):
     ours, its = load_study("cifar100_resnet50"), study_of()
     saved = (*range(0, 100, 10), *range(200, 2401, 200))
-    found = differences(ours, its)
+    ours, its = settings(ours), settings(its)
+    pairs = {key: (ours[key].value, its[key].value) for key in ours | its}
+    found = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
     paths = found.pop("dataset.path", ("", ""))
     assert [path.rpartition("/")[2] for path in paths] in (["", ""], ["data", "data"])
     assert found == {
