@@ -13,7 +13,6 @@ from typing import Any
 
 from alignctl.errors import CheckpointError
 
-_TRIES = 100
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -35,53 +34,56 @@ def run_lock(folder: Path, purpose: str) -> Iterator[None]:
         held = _hold(path, purpose, made)
     except OSError as error:
         _remove(made)
+        if isinstance(error, FileNotFoundError) and not _has_dead_link(folder):
+            # the holder before us has just removed a folder that it had made
+            raise _in_use(path, purpose) from error
         reason = error.strerror or error
         raise CheckpointError(f"{folder}: cannot be written: {reason}") from error
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink()  # while it is held: nobody can hold the file and lose its name
+            path.unlink()  # before the lock is released: the next holder makes a file of its own
         os.close(held)
         _remove(made)
 
 
 def _hold(path: Path, purpose: str, made: list[Path]) -> int:
-    """A descriptor of the file that `path` names, locked until it is closed or its process ends.
+    """A descriptor of the file at `path`, locked until it is closed or its process ends.
 
     made: the folders that had to be made are added, outermost first.
     """
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            _make(path.parent, made)
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the process before us removed folders that it had made
-            if not tries_left:
-                raise
-            continue
-        try:
-            _lock(file, path, purpose)
-            if _is_named(file, path):
-                _write_owner(file, path)
-                return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)  # the process before us removed it after we had opened it
-    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    _make(path.parent, made)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(file, path, purpose)
+        _write_owner(file, path)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
 
 
 def _lock(file: int, path: Path, purpose: str) -> None:
+    """Lock the open file; CheckpointError where another process holds it or has just removed it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise CheckpointError(
-            f"{path.parent}: in use by another `alignctl {purpose}`{_owner(file)}"
-        ) from error
+        raise _in_use(path, purpose, _owner(file)) from error
     except OSError as error:
         # some network file systems have no locks: better unprotected there than not at all
         if error.errno not in _NO_LOCKS_HERE:
             raise
+    if not _is_named(file, path):  # the holder before us removed it after we had opened it
+        raise _in_use(path, purpose)
+
+
+def _in_use(path: Path, purpose: str, owner: str = "") -> CheckpointError:
+    return CheckpointError(f"{path.parent}: in use by another `alignctl {purpose}`{owner}")
+
+
+def _has_dead_link(folder: Path) -> bool:
+    return any(path.is_symlink() and not path.exists() for path in (folder, *folder.parents))
 
 
 def _is_named(file: int, path: Path) -> bool:
