@@ -57,17 +57,16 @@ ENCODERS: dict[str, Callable[[Any], nn.Module]] = {
 }
 
 
-def build_network(study: StudyConfig, *, precision: Precision | None = None) -> Network:
+def build_network(study: StudyConfig) -> Network:
     """The study's network at its initial weights, a function of the config and seed alone.
 
     Where the config names a file of encoder weights, the encoder begins from these, and only the
     projector from random ones.
-    precision: of encoder and projector; the study's when not given.
     Raises ConfigError or CheckpointError where that file is missing, damaged or does not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(study.seed, "network"))
-        network = _assemble(study, precision)
+        network = _assemble(study, study.training.precision)
     if study.encoder.weights is not None:
         load_encoder_weights(network.encoder, study.encoder.weights)
     if study.training.channels_last:
@@ -81,7 +80,7 @@ def empty_network(study: StudyConfig, *, precision: Precision | None = None) -> 
     Made without the file of encoder weights that the study may have begun from.
     """
     with torch.device("meta"):
-        return _assemble(study, precision)
+        return _assemble(study, precision or study.training.precision)
 
 
 def check_image_size(config: EncoderConfig, height: int, width: int) -> None:
@@ -95,13 +94,13 @@ def check_image_size(config: EncoderConfig, height: int, width: int) -> None:
         try_image_size(config, height, width)
 
 
-def _assemble(study: StudyConfig, precision: Precision | None) -> Network:
+def _assemble(study: StudyConfig, precision: Precision) -> Network:
     encoder = ENCODERS[study.encoder.name](study.encoder)
     feature_dim = encoder.feature_dim
     assert isinstance(feature_dim, int)
     return Network(
         encoder,
         Projector(feature_dim, study.projector),
-        bfloat16=(precision or study.training.precision) == "bfloat16",
+        bfloat16=precision == "bfloat16",
         channels_last=study.training.channels_last,
     )

@@ -207,12 +207,12 @@ def epochs_in(paths: Iterable[Path]) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def next_free(name: str, parent: Path = RUNS) -> Path:
+def next_free(name: str) -> Path:
     """`runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that is not taken."""
-    path, number = parent / name, 1
+    path, number = RUNS / name, 1
     while path.exists():
         number += 1
-        path = parent / f"{name}-{number}"
+        path = RUNS / f"{name}-{number}"
     return path
 
 
@@ -226,28 +226,28 @@ def sweep_file(path: Path) -> Path:
     return path / _SWEEP
 
 
-def newest(parent: Path = RUNS, *, sweeps: bool = False) -> Path:
+def newest(*, sweeps: bool = False) -> Path:
     """The run under ./runs that was started last; ConfigError where there is none.
 
     sweeps: count sweeps as well.
     """
-    folders = sorted(parent.iterdir()) if parent.is_dir() else []
+    folders = sorted(RUNS.iterdir()) if RUNS.is_dir() else []
     found = [
         path for path in folders if (path / _MANIFEST).is_file() or (sweeps and is_sweep(path))
     ]
     if not found:
-        raise ConfigError(f"no run under {parent.absolute()}; start one with `alignctl pretrain`")
+        raise ConfigError(f"no run under {RUNS.absolute()}; start one with `alignctl pretrain`")
     return max(found, key=_started)
 
 
-def newest_of(name: str, parent: Path = RUNS) -> Path:
+def newest_of(name: str) -> Path:
     """The last started of `runs/NAME`, `runs/NAME-2`, ...; `runs/NAME` where there is none."""
     pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
-    folders = parent.iterdir() if parent.is_dir() else []
+    folders = RUNS.iterdir() if RUNS.is_dir() else []
     found = [
         path for path in folders if pattern.fullmatch(path.name) and (path / _MANIFEST).is_file()
     ]
-    return max(found, key=_started, default=parent / name)
+    return max(found, key=_started, default=RUNS / name)
 
 
 def _started(path: Path) -> int:

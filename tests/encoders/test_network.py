@@ -36,9 +36,10 @@ def test_h_is_the_encoders_output_and_g_the_projectors(small_study):
 
 
 def test_h_and_g_are_float32_under_bfloat16(small_study):
-    study = small_study(training=training(precision="bfloat16"))
-    network = build_network(study).eval()
-    found, exact = network(images()), build_network(study, precision="float32").eval()(images())
+    found, exact = (
+        build_network(small_study(training=training(precision=precision))).eval()(images())
+        for precision in ("bfloat16", "float32")
+    )
     assert found.h.dtype == found.g.dtype == torch.float32
     assert not torch.equal(found.h, exact.h), "computed in float32 after all"
     torch.testing.assert_close(found.h, exact.h, rtol=0.05, atol=0.05)
