@@ -245,6 +245,7 @@ def original_snapshots(small_study, original_state, save_snapshot):
     import torch
 
     from alignctl.encoders import build_network
+    from alignctl.encoders.torchvision_names import with_torchvision_names
 
     def write(folder, *overrides, epochs=(0, 1, 2), wrapper="", without=()):
         study, networks = small_study(*overrides), {}
@@ -258,7 +259,8 @@ def original_snapshots(small_study, original_state, save_snapshot):
                     noise = torch.randn(parameter.shape, generator=stream)
                     parameter.data += 0.1 * bool(epoch) * noise
                 networks[name, epoch] = network
-                states = network.encoder.state_dict(), network.projector.state_dict()
+                encoder = with_torchvision_names(network.encoder.state_dict())
+                states = encoder, network.projector.state_dict()
                 state = original_state(name, *states, wrapper)
                 save_snapshot(folder / its_name / f"snapshot_{epoch}.pth", state, EPOCHS_RUN=epoch)
         return networks

@@ -1,12 +1,14 @@
 """How far apart the objectives' encoder weights are at every saved epoch."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+from torch import Tensor
 
 from alignctl.engine.context import WorkerContext
-from alignctl.errors import CheckpointError
+from alignctl.errors import CheckpointError, ConfigError
 from alignctl.metrics import WeightGap, weight_gap
 from alignctl.models.model_source import ModelSource
 from alignctl.models.own_run import OwnRun
@@ -51,7 +53,10 @@ def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
     for done, objective in enumerate(job.objectives):
         for epoch in epochs[objective]:
             context.report("compare", epoch=epoch, done=done, total=len(job.objectives))
-            ours, theirs = (job.models.load(name, epoch) for name in (job.reference, objective))
+            ours, theirs = (
+                _compared(job.models, job.models.load(name, epoch))
+                for name in (job.reference, objective)
+            )
             try:
                 gap = weight_gap(ours, theirs)
             except ValueError as error:
@@ -61,6 +66,19 @@ def measure(context: WorkerContext, job: WeightGapJob) -> list[WeightGapRow]:
     context.report("compare", done=len(job.objectives), total=len(job.objectives))
     _write(run, job, rows)
     return rows
+
+
+def _compared(source: ModelSource, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights whose gap is measured: of a `vit` all but Q, K and V, as in the original study.
+
+    There, the name of their tensor does not end in `weight`. Some sources have no config.
+    """
+    try:
+        if source.config.encoder.name == "timm":
+            return weights
+    except ConfigError:
+        pass
+    return {k: v for k, v in weights.items() if not k.endswith("attn.qkv.weight")}
 
 
 def _epochs(job: WeightGapJob) -> dict[str, list[int]]:

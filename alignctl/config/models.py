@@ -27,7 +27,7 @@ class ResNetConfig(_Encoder):
 
 
 class ViTConfig(_Encoder):
-    """torchvision's vision transformer without its classifier; the defaults are CIFAR's."""
+    """timm's vision transformer without its classifier; the defaults are CIFAR's."""
 
     name: Literal["vit"]
     image_size: PositiveInt = 32
@@ -51,7 +51,7 @@ class ViTConfig(_Encoder):
 
 
 class TimmConfig(_Encoder):
-    """Any model of timm by its name there, without its classifier; needs alignctl[timm]."""
+    """Any model of timm by its name there, without its classifier."""
 
     name: Literal["timm"]
     model: str

@@ -1,7 +1,6 @@
 """Any model of timm, without its classifier and without randomness of its own."""
 
 from functools import lru_cache, partial
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -107,11 +106,12 @@ class _RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _create(config: TimmConfig) -> Any:
-    timm = _timm()
+    import timm  # seconds to import
+
     if not timm.is_model(config.model):  # nor is a name on the hub, from which timm would download
         close = nearest(config.model, timm.list_models())
         raise ConfigError(f"encoder.model: '{config.model}' is no model of timm{close}")
-    size = {} if config.image_size is None else {"img_size": config.image_size}
+    size: dict[str, Any] = {} if config.image_size is None else {"img_size": config.image_size}
     try:
         model = timm.create_model(config.model, pretrained=False, num_classes=0, **size)
     except TypeError as error:
@@ -136,14 +136,6 @@ def _switch_off_chance(module: nn.Module) -> None:
     for name in _RATES:
         if isinstance(getattr(module, name, None), float):
             setattr(module, name, 0.0)
-
-
-def _timm() -> ModuleType:
-    try:
-        import timm  # seconds to import, and not there unless asked for
-    except ImportError as error:
-        raise ConfigError("encoder: timm is not installed; pip install 'alignctl[timm]'") from error
-    return timm
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from alignctl.encoders.torchvision_names import with_timm_names
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.models.weights import own_encoder_weights
 from alignctl.stand_ins import stand_in
@@ -23,13 +24,14 @@ def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
     """Replace all weights and statistics of an encoder by those in a file.
 
     The file holds a state dict, alone or inside a checkpoint, with the encoder's own names behind
-    prefixes such as `module.` or `encoder.`. Classifiers and projectors in it are passed over;
-    all else has to match, name by name and shape by shape.
+    prefixes such as `module.` or `encoder.`; those of a vision transformer may be torchvision's.
+    Classifiers and projectors in it are passed over; all else has to match, name by name and shape
+    by shape.
     Raises ConfigError where there is no such file or it does not fit, CheckpointError where it
     cannot be read.
     """
     expected = encoder.state_dict()
-    found = own_encoder_weights(tensors_in(path, named=_KEY), expected)
+    found = own_encoder_weights(with_timm_names(tensors_in(path, named=_KEY)), expected)
     misshaped = [
         f"{name} is {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
         for name, tensor in expected.items()

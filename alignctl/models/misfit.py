@@ -31,8 +31,11 @@ def misfit(
     fault = _first_fault(expected, weights)
     if fault is None:
         return None
-    changes = [f"{key}={value}" for key, value in settings_in(weights).items()
-               if _differs(study, key, value)]  # fmt: skip
+    settings = settings_in(weights)
+    if study.encoder.name == "timm" and settings.get("encoder.name") == "vit":
+        # timm's transformers have the same names: shapes do not tell one from another
+        settings = {key: value for key, value in settings.items() if key.startswith("projector.")}
+    changes = [f"{key}={value}" for key, value in settings.items() if _differs(study, key, value)]
     return f"{fault}; its shapes ask for {' '.join(changes)}" if changes else fault
 
 
@@ -48,7 +51,7 @@ def _first_fault(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
 
 def settings_in(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The settings that the shapes of weights give away, by dotted key; empty for other models."""
-    found = _vit(weights) if f"{ENCODER}conv_proj.weight" in weights else _resnet(weights)
+    found = _vit(weights) if f"{ENCODER}patch_embed.proj.weight" in weights else _resnet(weights)
     for key, layer in (("hidden_dim", 0), ("output_dim", 3)):
         if (name := f"{PROJECTOR}{layer}.weight") in weights:
             found[f"projector.{key}"] = len(weights[name])
@@ -69,10 +72,10 @@ def _resnet(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _vit(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """All but the number of heads, which no shape depends on."""
-    patches = weights[f"{ENCODER}conv_proj.weight"]
-    positions = weights.get(f"{ENCODER}encoder.pos_embedding")
-    layers = f"{ENCODER}encoder.layers.encoder_layer_"
-    first = weights.get(f"{layers}0.mlp.0.weight")
+    patches = weights[f"{ENCODER}patch_embed.proj.weight"]
+    positions = weights.get(f"{ENCODER}pos_embed")
+    blocks = f"{ENCODER}blocks."
+    first = weights.get(f"{blocks}0.mlp.fc1.weight")
     if positions is None or first is None:
         return {"encoder.name": "vit"}
     side = math.isqrt(positions.shape[1] - 1)
@@ -80,7 +83,7 @@ def _vit(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "encoder.name": "vit",
         "encoder.image_size": side * patches.shape[-1],
         "encoder.patch_size": patches.shape[-1],
-        "encoder.num_layers": _count(weights, layers),
+        "encoder.num_layers": _count(weights, blocks),
         "encoder.hidden_dim": len(patches),
         "encoder.mlp_dim": len(first),
     }

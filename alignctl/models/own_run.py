@@ -53,10 +53,12 @@ class OwnRun(ModelSource):
 
     def load(self, objective: str, epoch: int) -> dict[str, Tensor]:
         """As they were written, by the digest in the manifest."""
+        from alignctl.encoders.torchvision_names import with_timm_names
         from alignctl.runs.checkpoints import load_weights
 
         recorded = Manifest.read(self.run.manifest_file).checkpoints.get(epoch, {})
-        return load_weights(self.file(objective, epoch), sha256=recorded.get(objective))
+        path = self.file(objective, epoch)
+        return with_timm_names(load_weights(path, sha256=recorded.get(objective)))
 
     def with_config(self, study: StudyConfig) -> OwnRun:
         """The same checkpoints; the run keeps its config."""

@@ -68,9 +68,10 @@ class AdoptedRun(ModelSource):
 
     def load(self, objective: str, epoch: int) -> dict[str, Tensor]:
         """The snapshot as it lies there: nobody recorded what was written."""
+        from alignctl.encoders.torchvision_names import with_timm_names
         from alignctl.original.snapshot_tensors import load_snapshot
 
-        return load_snapshot(self.file(objective, epoch))
+        return with_timm_names(load_snapshot(self.file(objective, epoch)))
 
     def with_config(self, study: StudyConfig) -> AdoptedRun:
         """The same snapshots; the run is to get this config."""

@@ -172,8 +172,10 @@ def _is_adopted(run: RunDirectory, planned: AdoptedRun) -> bool:
 
 def _initial_weights(planned: AdoptedRun) -> dict[str, str]:
     """Digests of encoder and projector at epoch 0, by objective, where they were saved."""
+    from alignctl.encoders.torchvision_names import with_timm_names
     from alignctl.models.fitted import fitted_network
     from alignctl.models.weights import shared_weights
+    from alignctl.original.snapshot_tensors import load_snapshot
     from alignctl.runs.checkpoints import digest
 
     found, study = {}, planned.given
@@ -181,9 +183,10 @@ def _initial_weights(planned: AdoptedRun) -> dict[str, str]:
         first = min(planned.epochs(name), default=None)
         if first is None or (first > 0 and study is None):
             continue
-        weights = shared_weights(planned.load(name, first))
+        path = planned.file(name, first)
+        weights = shared_weights(load_snapshot(path))
         if study is not None:
-            fitted_network(study, weights, planned.file(name, first))
+            fitted_network(study, with_timm_names(weights), path)
         if first == 0:
             found[name] = digest(weights)
     return found

@@ -98,7 +98,7 @@ def open_run(session: Session) -> Manifest:
     if manifest.initial_weights != fresh.initial_weights:
         raise TrainingError(
             f"{run.manifest_file}: the run began from other initial weights "
-            "(made by another version of torch?); start a new run"
+            "(made by another version of alignctl or torch?); start a new run"
         )
     _refuse_other_data(session, manifest)
     context.wait()  # nobody looks for the run any more: now it may come to be

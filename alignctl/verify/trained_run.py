@@ -9,6 +9,7 @@ import torch
 
 from alignctl.config import StudyConfig
 from alignctl.encoders import build_network
+from alignctl.encoders.torchvision_names import with_torchvision_names
 from alignctl.errors import CheckpointError, ConfigError, DataError
 from alignctl.models.weights import shared_weights
 from alignctl.runs import Manifest, RunDirectory
@@ -69,7 +70,7 @@ def check_initial_weights(study: StudyConfig, manifest: Manifest) -> Check:
         return Check(name, "differs", f"the objectives did not begin as one: {listed}")
     (recorded_digest,) = starts
     try:
-        here = _initial_weights(study, manifest)
+        here = _initial_weights(study, manifest, recorded_digest)
     except (ConfigError, CheckpointError) as error:
         began = f"{', '.join(recorded)} began from {shortened(recorded_digest)}"
         return Check(name, "not checked", f"{began}, which cannot be made again: {error}")
@@ -83,13 +84,21 @@ def check_initial_weights(study: StudyConfig, manifest: Manifest) -> Check:
     return Check(name, "ok", finding)
 
 
-def _initial_weights(study: StudyConfig, manifest: Manifest) -> str:
-    """The digest of what config and seed give here; ConfigError where a file they need changed."""
+def _initial_weights(study: StudyConfig, manifest: Manifest, recorded_digest: str) -> str:
+    """The digest of what config and seed give here; ConfigError where a file they need changed.
+
+    Of a `vit` by torchvision's names, which earlier versions used, if the recorded digest is.
+    """
     network = build_network(study)
     path, recorded = study.encoder.weights, manifest.encoder_weights
     if path is not None and recorded is not None and file_digest(path) != recorded:
         raise ConfigError(f"encoder.weights: {path}: is not the file that it was then")
-    return digest(network.state_dict())
+    weights = network.state_dict()
+    if study.encoder.name == "vit":
+        earlier = digest(with_torchvision_names(weights))
+        if earlier == recorded_digest:
+            return earlier
+    return digest(weights)
 
 
 def check_checkpoints(run: RunDirectory, manifest: Manifest) -> Check:

@@ -135,7 +135,7 @@ def vit(make_study):
 
 def test_a_block_of_a_vision_transformer_gives_the_mean_of_its_tokens(vit, images, small_study):
     augmentation = small_study().augmentation
-    layer = "encoder.encoder.layers.encoder_layer_1"
+    layer = "encoder.blocks.1"
     (found,) = features([vit], images, layer, augmentation)
     seen = []
     vit.get_submodule(layer).register_forward_hook(lambda *call: seen.append(call[-1].detach()))
@@ -144,15 +144,37 @@ def test_a_block_of_a_vision_transformer_gives_the_mean_of_its_tokens(vit, image
     torch.testing.assert_close(found, seen[0].mean(dim=1), rtol=1e-4, atol=1e-5)
 
 
+def test_queries_keys_and_values_have_a_layer(vit, images, small_study):
+    augmentation = small_study().augmentation
+    (found,) = features([vit], images, "encoder.blocks.1.attn.qkv", augmentation)
+    (normed,) = features([vit], images, "encoder.blocks.1.norm1", augmentation)
+    qkv = vit.encoder.blocks[1].attn.qkv  # linear: the mean of its outputs is that of the mean
+    with torch.inference_mode():
+        expected = qkv(normed)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class Pair(Tokens):
+    """Tokens, and nothing else beside them."""
+
+    def forward(self, pixels):
+        return super().forward(pixels), None
+
+
+def test_a_layer_that_gives_a_tuple_is_refused(images, small_study):
+    network = OfTokens()
+    network.tokens = Pair()
+    with pytest.raises(ConfigError) as error:
+        features([network], images, "tokens", small_study().augmentation)
+    assert str(error.value) == "--representation: 'tokens' gives a tuple, not one tensor"
+
+
 @pytest.mark.parametrize(
     ("part", "words"),
-    [
-        ("self_attention", "gives a tuple, not one tensor"),
-        ("self_attention.out_proj", "is computed inside another layer, and its output is not to"),
-    ],
+    [("attn.attn_drop", "is computed inside another layer, and its output is not to")],
 )
 def test_a_layer_without_an_output_of_its_own_is_refused(vit, images, small_study, part, words):
-    layer = f"encoder.encoder.layers.encoder_layer_0.{part}"
+    layer = f"encoder.blocks.0.{part}"
     with pytest.raises(ConfigError) as error:
         features([vit], images, layer, small_study().augmentation)
     assert str(error.value).startswith(f"--representation: '{layer}' {words}")

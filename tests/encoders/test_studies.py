@@ -34,7 +34,7 @@ def call(folder, *words, code=0):
 @pytest.mark.parametrize(
     ("encoder", "representation", "precision"),
     [
-        (VIT, "encoder.encoder.layers.encoder_layer_1", "float32"),
+        (VIT, "encoder.blocks.1.attn.qkv", "float32"),
         ("encoder={name: timm, model: test_efficientnet}", "h", "bfloat16"),
     ],
     ids=["vit", "timm"],

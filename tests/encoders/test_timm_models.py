@@ -1,7 +1,5 @@
 """Models of timm as encoders; timm's own small test models stand for their families."""
 
-import sys
-
 import pytest
 import timm
 import torch
@@ -201,14 +199,6 @@ def test_what_cannot_be_an_encoder_is_one_line(model, options, message):
         build_timm_model(config(model, **options))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
-
-
-def test_without_timm_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    module._outcome.cache_clear()
-    with pytest.raises(ConfigError) as error:
-        build_timm_model(config("test_vit"))
-    assert str(error.value) == "encoder: timm is not installed; pip install 'alignctl[timm]'"
 
 
 def test_nothing_is_downloaded(monkeypatch):

@@ -1,10 +1,12 @@
 import pytest
 import torch
-from torchvision.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torchvision.models.vision_transformer import VisionTransformer as TorchvisionsTransformer
 
 from alignctl.config.load import validate_study
 from alignctl.config.models import ViTConfig
-from alignctl.encoders import build_network
+from alignctl.encoders import build_network, empty_network
+from alignctl.encoders.torchvision_names import with_torchvision_names
 from alignctl.encoders.vit import ViT
 from alignctl.errors import ConfigError
 from alignctl.runs.checkpoints import digest
@@ -22,11 +24,13 @@ def vit(image_size=8, patch_size=4):
 
 
 @pytest.mark.parametrize(("image_size", "patch_size"), [(8, 4), (32, 4), (64, 8), (48, 16)])
-def test_it_is_torchvisions_network_without_the_classifier(image_size, patch_size):
+def test_it_is_timms_network_without_the_classifier(image_size, patch_size):
     torch.manual_seed(0)
-    reference = VisionTransformer(**sizes(image_size, patch_size), num_classes=7)
-    expected = {k: v for k, v in reference.state_dict().items() if not k.startswith("heads.")}
-    reference.heads = torch.nn.Identity()
+    reference = VisionTransformer(
+        image_size, patch_size, embed_dim=24, depth=2, num_heads=3, mlp_ratio=2, num_classes=7
+    )
+    reference.reset_classifier(0)
+    expected = reference.state_dict()
     ours = vit(image_size, patch_size)
     assert {k: v.shape for k, v in ours.state_dict().items()} == {
         k: v.shape for k, v in expected.items()
@@ -39,9 +43,30 @@ def test_it_is_torchvisions_network_without_the_classifier(image_size, patch_siz
         assert found.shape == (3, ours.feature_dim) == (3, 24)
 
 
+# int(11 * (15 / 11)) is 14
+@pytest.mark.parametrize(("hidden_dim", "mlp_dim"), [(11, 15), (7, 61), (48, 1), (6, 49)])
+def test_widths_are_those_of_the_config(hidden_dim, mlp_dim):
+    widths = {"hidden_dim": hidden_dim, "mlp_dim": mlp_dim, "num_heads": 1}
+    encoder = ViT(ViTConfig(name="vit", **{**sizes(8, 4), **widths}))
+    assert encoder.blocks[0].mlp.fc1.weight.shape == (mlp_dim, hidden_dim)
+    assert encoder(torch.randn(2, 3, 8, 8)).shape == (2, hidden_dim)
+
+
+def test_initial_weights_are_torchvisions():
+    torch.manual_seed(4)
+    reference = TorchvisionsTransformer(**sizes(8, 4), num_classes=1)
+    reference.heads = torch.nn.Identity()
+    after = torch.random.get_rng_state()
+    torch.manual_seed(4)
+    encoder = vit()
+    assert digest(with_torchvision_names(encoder.state_dict())) == digest(reference.state_dict())
+    assert torch.equal(torch.random.get_rng_state(), after), "the projector's weights come next"
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+
+
 def test_the_output_is_the_class_token_after_the_last_norm():
     encoder, seen = vit(), []
-    encoder.encoder.ln.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    encoder.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
     found = encoder(torch.randn(2, 3, 8, 8))
     assert seen[0].shape == (2, 1 + 4, 24)
     assert torch.equal(found, seen[0][:, 0])
@@ -62,7 +87,7 @@ def test_the_papers_sizes(side, patch, dim, mlp, millions):
     ends = dim + 3 * patch * patch * dim + dim + tokens * dim + 2 * dim
     assert parameters == 12 * layer + ends
     assert parameters / 1e6 == pytest.approx(millions, abs=0.06)
-    assert encoder.encoder.layers.encoder_layer_0.num_heads == 12
+    assert encoder.blocks[0].attn.num_heads == 12
 
 
 def test_nothing_in_it_draws_random_numbers():
@@ -106,6 +131,14 @@ def test_initial_weights_are_a_function_of_config_and_seed_alone(study):
     torch.manual_seed(2)
     assert digest(build_network(study(precision="bfloat16")).state_dict()) == first
     assert digest(build_network(study(seed=1)).state_dict()) != first
+
+
+def test_an_empty_network_takes_the_weights_of_another(study):
+    original, loaded = build_network(study()).eval(), empty_network(study())
+    assert all(parameter.is_meta for parameter in loaded.parameters())
+    loaded.load_state_dict(original.state_dict(), assign=True)
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(loaded.eval()(images).h, original(images).h)
 
 
 def test_channels_last_changes_no_number(study):

@@ -58,10 +58,10 @@ def test_weights_of_the_same_config_fit(fault, overrides):
          "its shapes ask for encoder.name=vit encoder.image_size=8 "
          "encoder.patch_size=2 encoder.num_layers=2 encoder.hidden_dim=8 encoder.mlp_dim=12"),
         ([VIT], [],
-         "encoder.class_token is missing; "
+         "encoder.cls_token is missing; "
          "its shapes ask for encoder.name=resnet18 encoder.width=0.0625 encoder.stem=small_image"),
         ([VIT], [VIT, "encoder.image_size=16", "encoder.num_layers=1"],
-         "size mismatch: encoder.encoder.pos_embedding is (1, 65, 8) there and (1, 17, 8) by the "
+         "size mismatch: encoder.pos_embed is (1, 65, 8) there and (1, 17, 8) by the "
          "config; its shapes ask for encoder.image_size=16 encoder.num_layers=1"),
     ],
     ids=str,
@@ -77,6 +77,9 @@ def test_a_width_of_the_same_channels_is_no_difference(fault, width):
 
 
 def test_weights_of_another_kind_ask_for_nothing():
-    weights = {"encoder.stem.weight": torch.ones(2), "encoder.conv_proj.weight": torch.ones(2, 3)}
+    weights = {
+        "encoder.stem.weight": torch.ones(2),
+        "encoder.patch_embed.proj.weight": torch.ones(2, 3),
+    }
     assert settings_in(weights) == {"encoder.name": "vit"}
     assert settings_in({"encoder.stem.weight": torch.ones(2)}) == {}

@@ -11,6 +11,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from alignctl.config.models import ResNetConfig, ViTConfig
 from alignctl.encoders import ENCODERS
+from alignctl.encoders.torchvision_names import with_timm_names
 from alignctl.errors import CheckpointError
 from alignctl.original.snapshot_tensors import damage, load_snapshot
 
@@ -206,7 +207,7 @@ def test_features_are_those_of_torchvisions_own_network(
     images = torch.randn(4, 3, 16, 16)
     theirs(images)  # running means and variances other than 0 and 1
     state = original_state("ce", theirs.state_dict(), PROJECTOR, "module.")
-    weights = load_snapshot(save_snapshot(tmp_path / "a.pth", state))
+    weights = with_timm_names(load_snapshot(save_snapshot(tmp_path / "a.pth", state)))
     ours = ENCODERS[config.name](config)
     ours.load_state_dict({k.removeprefix("encoder."): v for k, v in weights.items()
                           if k.startswith("encoder.")})  # fmt: skip
