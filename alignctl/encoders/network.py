@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from alignctl.encoders.projector import Projector
+from alignctl.encoders.tokens import tokens
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,23 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Representations:
         """h and g in at least float32, computed under bfloat16 autocast where the study says so."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16):
+        with self._precision(images):
             h = self.encoder(images.contiguous(memory_format=self._format))
             g = self.projector(h)
         return Representations(h=_at_least_float32(h), g=_at_least_float32(g))
+
+    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The encoder's tokens (N, 1 + k, width) in at least float32, computed as `forward` does.
+
+        keep: (N, k) int64, the patches that the encoder sees; see `alignctl.encoders.tokens`.
+        Raises ConfigError for an encoder without tokens.
+        """
+        with self._precision(images):
+            found = tokens(self.encoder, images.contiguous(memory_format=self._format), keep)
+        return _at_least_float32(found)
+
+    def _precision(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self._bfloat16)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
