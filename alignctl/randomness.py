@@ -46,6 +46,20 @@ def uniforms(
     )
 
 
+def uniforms_float32(
+    seed: int, purpose: str, *, epoch: int, samples: NDArray[np.int64], num_draws: int
+) -> NDArray[np.float32]:
+    """Uniform numbers in [0, 1) for the use of an objective: (n, num_draws) float32.
+
+    `uniforms` of view 0, rounded down to multiples of 2**-24. The purposes of objectives are apart
+    from all others.
+    """
+    draws = uniforms(
+        seed, f"objective {purpose}", epoch=epoch, samples=samples, view=0, num_draws=num_draws
+    )
+    return (np.floor(draws * 2.0**24) * 2.0**-24).astype(np.float32)
+
+
 def derive_seed(seed: int, purpose: str) -> int:
     """A seed in 0 to 2**63 - 1 for generators of other libraries, one for each purpose."""
     return _hash(seed, purpose, b"seed") >> 1

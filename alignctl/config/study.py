@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 from alignctl.config.base import ConfigModel, Label, Shared
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.models import EncoderConfig, ProjectorConfig
-from alignctl.config.objectives import ObjectiveConfig
+from alignctl.config.objectives import BatchNeeds, ObjectiveConfig
 from alignctl.config.training import AugmentationConfig, TrainingConfig
 
 
@@ -42,6 +42,15 @@ class StudyConfig(ConfigModel):
             if names.count(name) > 1:
                 raise ValueError(f"'{name}' is listed twice")
         return value
+
+    @property
+    def batch_needs(self) -> BatchNeeds:
+        """What the objectives together ask of every batch: of each purpose the most numbers."""
+        uniforms: dict[str, int] = {}
+        for objective in self.objectives:
+            for purpose, count in objective.needs(self).uniforms.items():
+                uniforms[purpose] = max(count, uniforms.get(purpose, 0))
+        return BatchNeeds(uniforms=uniforms)
 
     @property
     def objective_names(self) -> tuple[str, ...]:

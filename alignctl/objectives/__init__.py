@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from alignctl.config.objectives import ObjectiveConfig
 from alignctl.objectives.ce import build_ce, ce_loss
 from alignctl.objectives.cl import build_cl, cl_loss
@@ -12,24 +14,31 @@ from alignctl.objectives.objective import (
     AnchorObjective,
     Objective,
     ObjectiveContext,
+    ParameterGroup,
     ProjectionObjective,
+    StepProgress,
     ViewBatch,
 )
 from alignctl.objectives.scl import build_scl, scl_loss
 
-OBJECTIVES: dict[str, Callable[[Any, ObjectiveContext], Objective]] = {
+OBJECTIVES: dict[str, Callable[[Any, nn.Module, ObjectiveContext], Objective]] = {
     "ce": build_ce,
     "cl": build_cl,
     "dcl": build_dcl,
     "nscl": build_nscl,
     "scl": build_scl,
 }
-"""Builders by the `name` of their config, each taking that config and the study's context."""
+"""Builders by the `name` of their config: of that config, the network, and the study's context."""
 
 
-def build_objective(config: ObjectiveConfig, context: ObjectiveContext) -> Objective:
-    """The objective that `config` names, with fresh parameters where it has any."""
-    return OBJECTIVES[config.name](config, context)
+def build_objective(
+    config: ObjectiveConfig, network: nn.Module, context: ObjectiveContext
+) -> Objective:
+    """The objective that `config` names, with fresh parameters where it has any.
+
+    network: at its initial weights; it may be copied or looked at, and is not changed.
+    """
+    return OBJECTIVES[config.name](config, network, context)
 
 
 __all__ = [
@@ -37,7 +46,9 @@ __all__ = [
     "AnchorObjective",
     "Objective",
     "ObjectiveContext",
+    "ParameterGroup",
     "ProjectionObjective",
+    "StepProgress",
     "ViewBatch",
     "build_objective",
     "ce_loss",

@@ -42,6 +42,10 @@ class CrossEntropyObjective(Objective):
         super().__init__()
         self.classifier = nn.Linear(projection_dim, num_classes)
 
+    def exported(self) -> dict[str, Tensor]:
+        """The classifier, without which the trained network names no class."""
+        return self.state_dict()
+
     def forward(self, network: nn.Module, batch: ViewBatch) -> Tensor:
         """This process's part of the loss, 0-d, at least float32."""
         unit = unit_views(project_views(network, batch.images))
@@ -50,6 +54,6 @@ class CrossEntropyObjective(Objective):
         return ce_loss(logits, batch.labels) / batch.peers.size
 
 
-def build_ce(config: CeConfig, context: ObjectiveContext) -> Objective:
+def build_ce(config: CeConfig, network: nn.Module, context: ObjectiveContext) -> Objective:
     """The objective `ce`, with a classifier of its own."""
     return CrossEntropyObjective(context.projection_dim, context.num_classes)

@@ -1,6 +1,6 @@
 """`cl`: NT-Xent, the contrastive loss of SimCLR."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignctl.config.objectives import ClConfig
 from alignctl.objectives.contrast import group_contrast
@@ -27,7 +27,7 @@ def cl_loss(views: Tensor, temperature: float = 0.5, *, anchors: slice | None = 
     )
 
 
-def build_cl(config: ClConfig, context: ObjectiveContext) -> Objective:
+def build_cl(config: ClConfig, network: nn.Module, context: ObjectiveContext) -> Objective:
     """The objective `cl`; it does not read the labels."""
     return AnchorObjective(
         lambda views, labels, anchors: cl_loss(views, context.temperature, anchors=anchors)

@@ -1,6 +1,6 @@
 """`dcl`: the decoupled contrastive loss."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignctl.config.objectives import DclConfig
 from alignctl.objectives.contrast import group_contrast
@@ -27,7 +27,7 @@ def dcl_loss(views: Tensor, temperature: float = 0.5, *, anchors: slice | None =
     )
 
 
-def build_dcl(config: DclConfig, context: ObjectiveContext) -> Objective:
+def build_dcl(config: DclConfig, network: nn.Module, context: ObjectiveContext) -> Objective:
     """The objective `dcl`; it does not read the labels."""
     return AnchorObjective(
         lambda views, labels, anchors: dcl_loss(views, context.temperature, anchors=anchors)

@@ -1,6 +1,6 @@
 """`nscl`: the contrastive loss whose negatives are supervised."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignctl.config.objectives import NsclConfig
 from alignctl.objectives.contrast import group_contrast
@@ -37,7 +37,7 @@ def nscl_loss(
     )
 
 
-def build_nscl(config: NsclConfig, context: ObjectiveContext) -> Objective:
+def build_nscl(config: NsclConfig, network: nn.Module, context: ObjectiveContext) -> Objective:
     """The objective `nscl`."""
     return AnchorObjective(
         lambda views, labels, anchors: nscl_loss(

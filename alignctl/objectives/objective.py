@@ -1,9 +1,9 @@
 """What an objective is: a loss of a network on a batch, and whatever it owns beside the network."""
 
 import abc
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, final
 
 from torch import Tensor, nn
 
@@ -26,6 +26,63 @@ class ViewBatch:
     ids: Tensor
     """(B,), integers: which sample of the dataset each image is."""
     peers: Processes = ALONE
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+    """Random numbers of each image by purpose, (B, n) float32 in [0, 1); see `uniforms`."""
+
+    def uniforms(self, purpose: str, num_draws: int) -> Tensor:
+        """Random numbers of each image, uniform in [0, 1): (B, num_draws) float32, on the device.
+
+        They depend on (seed, purpose, epoch, image) alone, and the epoch's digest covers them.
+        Raises ValueError where no config of an objective asks for so many in its `needs`.
+        """
+        drawn = self.draws.get(purpose)
+        available = 0 if drawn is None else drawn.shape[1]
+        if drawn is None or num_draws > available:
+            raise ValueError(
+                f"'{purpose}': {num_draws} random numbers per image are wanted, but the configs "
+                f"of the objectives ask for {available}; see `needs`"
+            )
+        return drawn[:, :num_draws]
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Where training stands at one of its steps; schedules are functions of it."""
+
+    step: int
+    """Steps behind, over all epochs."""
+    num_steps: int
+    """Steps of the whole study."""
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the step, from 0."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def fraction(self) -> float:
+        """The share of training that is behind, in [0, 1)."""
+        return self.step / self.num_steps
+
+
+ONLY_STEP = StepProgress(step=0, num_steps=1, steps_per_epoch=1)
+"""The progress of a training that has a single step."""
+
+
+def _one(progress: StepProgress) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterGroup:
+    """Parameters that the optimiser treats in a way of their own."""
+
+    parameters: Sequence[nn.Parameter]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the optimiser that differ for these, such as `weight_decay`."""
+    learning_rate_factor: Callable[[StepProgress], float] = _one
+    """What the study's learning rate is multiplied by, at every step."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +117,11 @@ def project_views(network: nn.Module, images: Tensor) -> Tensor:
 
 
 class Objective(nn.Module, abc.ABC):
-    """One training objective, with the parameters and state that are its own."""
+    """One training objective, with the parameters and state that are its own.
+
+    Its parameters are trained unless they take no gradient; all of its state is saved and restored
+    with the run, bit by bit.
+    """
 
     @abc.abstractmethod
     def forward(self, network: nn.Module, batch: ViewBatch) -> Tensor:
@@ -70,7 +131,21 @@ class Objective(nn.Module, abc.ABC):
         gradients that they give the weights; alone, the part is the loss.
         """
 
-    def after_step(self, network: nn.Module) -> None:
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """Groups of its own parameters; those in none are treated as the network's are."""
+        return ()
+
+    def exported(self) -> dict[str, Tensor]:
+        """Those of its tensors that belong into a checkpoint beside the network's, by name.
+
+        All others, such as a teacher or a decoder, are kept with what resuming needs alone.
+        """
+        return {}
+
+    def before_optimizer_step(self, network: nn.Module, progress: StepProgress) -> None:
+        """Change gradients, already summed over peers and clipped, before they are used."""
+
+    def after_step(self, network: nn.Module, progress: StepProgress) -> None:
         """Bring the objective's own state up to date once the optimiser has moved `network`."""
 
 

@@ -1,7 +1,7 @@
 """`scl`: the supervised contrastive loss, SupCon."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignctl.config.objectives import SclConfig
 from alignctl.objectives.blocks import in_row_blocks
@@ -61,7 +61,7 @@ def _mean_similarity_to_class(unit: Tensor, labels: Tensor, anchors: slice) -> T
     return sums / (2 * in_row_blocks(count_class, rows, width=width) - 1)
 
 
-def build_scl(config: SclConfig, context: ObjectiveContext) -> Objective:
+def build_scl(config: SclConfig, network: nn.Module, context: ObjectiveContext) -> Objective:
     """The objective `scl`."""
     return AnchorObjective(
         lambda views, labels, anchors: scl_loss(views, labels, context.temperature, anchors=anchors)

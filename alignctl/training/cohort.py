@@ -16,9 +16,12 @@ from alignctl.models.weights import whole_model
 from alignctl.objectives import (
     Objective,
     ObjectiveContext,
+    ParameterGroup,
+    StepProgress,
     ViewBatch,
     build_objective,
 )
+from alignctl.objectives.objective import ONLY_STEP
 from alignctl.processes import ALONE, Processes
 from alignctl.randomness import derive_seed
 from alignctl.training.batch_norm import synchronise_batch_norm
@@ -38,9 +41,15 @@ class Member:
     """The processes that train this very model, each on its share of every batch."""
     infinite: frozenset[str] = frozenset()
     """Buffers that hold infinities from the beginning, such as bounds."""
+    own_groups: tuple[ParameterGroup, ...] = ()
+    """Of the objective; the optimiser has them behind the group of all other parameters."""
 
     def weights(self) -> dict[str, Tensor]:
-        """Encoder, projector and the objective's own tensors, by name."""
+        """What a checkpoint holds: encoder, projector, and what the objective exports, by name."""
+        return whole_model(self.network.state_dict(), self.objective.exported())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of network and objective, by name."""
         return whole_model(self.network.state_dict(), self.objective.state_dict())
 
     def state(self) -> dict[str, Any]:
@@ -78,13 +87,22 @@ class Member:
                 module.training = training
         return bool(found.h.isfinite().all() and found.g.isfinite().all())
 
-    def step(self, batch: ViewBatch, *, learning_rate: float, clip_norm: float | None) -> Tensor:
+    def step(
+        self,
+        batch: ViewBatch,
+        *,
+        learning_rate: float,
+        clip_norm: float | None,
+        progress: StepProgress = ONLY_STEP,
+    ) -> Tensor:
         """Take one step and return the loss before it, 0-d, still on the device.
 
         With peers, this process's part of the loss; all of them take the same step.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        first, *others = self.optimizer.param_groups
+        first["lr"] = learning_rate
+        for group, own in zip(others, self.own_groups, strict=True):
+            group["lr"] = learning_rate * own.learning_rate_factor(progress)
         loss: Tensor = self.objective(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -92,8 +110,9 @@ class Member:
         sum_in_place([p.grad for p in parameters if p.grad is not None], self.peers)
         if clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, clip_norm)
+        self.objective.before_optimizer_step(self.network, progress)
         self.optimizer.step()
-        self.objective.after_step(self.network)
+        self.objective.after_step(self.network, progress)
         return loss.detach()
 
 
@@ -117,11 +136,17 @@ def build_member(
     network = build_network(study).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(study.seed, f"objective {config.name}"))
-        objective = build_objective(config, context)
+        objective = build_objective(config, network, context)
     objective = objective.to(device)
     synchronise_batch_norm(network, mesh.peers)
     synchronise_batch_norm(objective, mesh.peers)
-    parameters = [*network.parameters(), *objective.parameters()]
-    optimizer = build_optimizer(study.training.optimizer, parameters)
+    own_groups = tuple(objective.parameter_groups())
+    grouped = {parameter for group in own_groups for parameter in group.parameters}
+    every = (*network.parameters(), *objective.parameters())
+    optimizer = build_optimizer(
+        study.training.optimizer,
+        [parameter for parameter in every if parameter not in grouped],
+        own_groups=[(group.parameters, group.options) for group in own_groups],
+    )
     infinite = infinite_buffers({"network": network, "objective": objective})
-    return Member(config.name, network, objective, optimizer, mesh.peers, infinite)
+    return Member(config.name, network, objective, optimizer, mesh.peers, infinite, own_groups)

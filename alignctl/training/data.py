@@ -19,6 +19,7 @@ from alignctl.encoders import check_image_size
 from alignctl.errors import MissingSplitError
 from alignctl.objectives import ViewBatch
 from alignctl.processes import ALONE, Processes
+from alignctl.randomness import uniforms_float32
 from alignctl.training.batches import draw_batches
 from alignctl.training.streaming import StreamedImages
 
@@ -125,7 +126,20 @@ class TrainingData:
                     labels=to_device(self.labels[batch], self.device),
                     ids=to_device(self.ids[batch], self.device),
                     peers=peers,
+                    draws=self._draws(self.ids[batch], epoch),
                 )
+
+    def _draws(self, ids: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
+        """The random numbers that objectives ask for, of some images by purpose, on the device."""
+        return {
+            purpose: to_device(
+                uniforms_float32(
+                    self.study.seed, purpose, epoch=epoch, samples=ids, num_draws=num_draws
+                ),
+                self.device,
+            )
+            for purpose, num_draws in self.study.batch_needs.uniforms.items()
+        }
 
 
 def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData:

@@ -19,9 +19,12 @@ def fingerprint(batch: ViewBatch) -> Tensor:
     Sums modulo 2**64 of bits times odd weights: it changes with any single pixel or place, does
     not depend on the order of summation, and waits for no device. Every value is weighted by its
     place in the whole batch, so that the fingerprints of the peers' shares add up to the batch's.
+    Random numbers that objectives asked for count as the views do.
     """
-    bits = batch.images.view(torch.int32).flatten(1)
-    return torch.stack([_weighted_sum(batch.ids[None], batch), _weighted_sum(bits, batch)])
+    bits = _weighted_sum(batch.images.view(torch.int32).flatten(1), batch)
+    for purpose, drawn in sorted(batch.draws.items()):
+        bits = bits + _odd(purpose) * _weighted_sum(drawn.view(torch.int32).flatten()[None], batch)
+    return torch.stack([_weighted_sum(batch.ids[None], batch), bits])
 
 
 def add_fingerprints(shares: Iterable[Fingerprint]) -> Fingerprint:
@@ -44,6 +47,13 @@ def _weighted_sum(rows: Tensor, batch: ViewBatch) -> Tensor:
     starts = torch.arange(num_rows, device=rows.device) * batch.peers.size + batch.peers.rank
     weights = (columns + starts[:, None] * (2 * length)).mul_(_MULTIPLIER)
     return (rows * weights).sum()
+
+
+def _odd(text: str) -> int:
+    """An odd number in the range of int64, another for another text."""
+    return _signed(
+        int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1
+    )
 
 
 def _signed(value: int) -> int:

@@ -304,7 +304,7 @@ def _check_peers(session: Session) -> None:
     """Processes that share batches hold the same weights, or something is broken."""
     if session.peers.size == 1:
         return
-    mine = {member.name: digest(member.weights()) for member in session.members}
+    mine = {member.name: digest(member.tensors()) for member in session.members}
     seen: dict[str, str] = {}
     for part in session.context.gather(mine):
         for name, value in part.items():

@@ -16,6 +16,7 @@ from alignctl.encoders import check_image_size
 from alignctl.engine.collectives import make_mesh
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import DataError
+from alignctl.objectives import StepProgress
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.training.cohort import build_member
 from alignctl.training.data import TrainingData, check_test_data, load_training_data
@@ -169,8 +170,18 @@ def _train_steps(session: Session, *, epoch: int, first_step: int) -> EpochPart:
             batch = next(batches)
             rates.append(training.optimizer.learning_rate * _factor(data, epoch, step))
             fingerprints.append(fingerprint(batch))
+            progress = StepProgress(
+                step=epoch * data.steps_per_epoch + step,
+                num_steps=session.num_steps,
+                steps_per_epoch=data.steps_per_epoch,
+            )
             for member in session.members:
-                loss = member.step(batch, learning_rate=rates[-1], clip_norm=training.clip_norm)
+                loss = member.step(
+                    batch,
+                    learning_rate=rates[-1],
+                    clip_norm=training.clip_norm,
+                    progress=progress,
+                )
                 losses[member.name].append(loss)
             if time.perf_counter() - reported > _REPORT_EVERY_S:
                 reported = time.perf_counter()

@@ -17,6 +17,7 @@ from alignctl.objectives import (
     OBJECTIVES,
     Objective,
     ObjectiveContext,
+    StepProgress,
     ViewBatch,
     build_objective,
     ce_loss,
@@ -84,21 +85,21 @@ def test_every_name_of_the_config_has_an_objective():
     ],
 )
 def test_an_objective_applies_its_loss_to_the_projections(network, batch, config, loss):
-    objective = build_objective(config, CONTEXT)
+    objective = build_objective(config, network, CONTEXT)
     expected = loss(separate_projections(network, batch), batch.labels)
     torch.testing.assert_close(objective(network, batch), expected)
     assert list(objective.parameters()) == []
 
 
 def test_ce_classifies_the_normalised_projection_of_both_views(network, batch):
-    objective = build_objective(CeConfig(), CONTEXT)
+    objective = build_objective(CeConfig(), network, CONTEXT)
     unit = nn.functional.normalize(separate_projections(network, batch), dim=-1)
     expected = ce_loss(objective.classifier(unit), batch.labels)
     torch.testing.assert_close(objective(network, batch), expected)
 
 
 def test_ce_owns_a_classifier_that_learns(network, batch):
-    objective = build_objective(CeConfig(), CONTEXT)
+    objective = build_objective(CeConfig(), network, CONTEXT)
     objective(network, batch).backward()
     assert [tuple(p.shape) for p in objective.parameters()] == [(3, 5), (3,)]
     assert all(p.grad.any() for p in [*objective.parameters(), *network.parameters()])
@@ -108,16 +109,17 @@ def test_ce_owns_a_classifier_that_learns(network, batch):
 def test_all_views_go_through_the_network_in_one_pass(network, batch, name):
     configs = (CeConfig, ClConfig, DclConfig, NsclConfig, SclConfig)
     config = next(c() for c in configs if c().name == name)
-    objective = build_objective(config, CONTEXT)
+    objective = build_objective(config, network, CONTEXT)
     loss = objective(network, batch)
-    objective.after_step(network)
+    objective.before_optimizer_step(network, StepProgress(3, 10, 5))
+    objective.after_step(network, StepProgress(3, 10, 5))
     assert loss.shape == ()
     assert network.passes == 1
 
 
 @pytest.mark.parametrize("config", [ClConfig(), CeConfig()])
 def test_an_objective_stays_in_float32_under_autocast(network, batch, config):
-    objective = build_objective(config, CONTEXT)
+    objective = build_objective(config, network, CONTEXT)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = objective(network, batch)
         g = separate_projections(network, batch)

@@ -26,14 +26,14 @@ def pull(views, labels):
 
 
 OBJECTIVES = {
-    "cl": lambda: build_objective(ClConfig(), CONTEXT),
-    "dcl": lambda: build_objective(DclConfig(), CONTEXT),
-    "nscl": lambda: build_objective(NsclConfig(), CONTEXT),
+    "cl": lambda: build_objective(ClConfig(), Flatten(), CONTEXT),
+    "dcl": lambda: build_objective(DclConfig(), Flatten(), CONTEXT),
+    "nscl": lambda: build_objective(NsclConfig(), Flatten(), CONTEXT),
     "nscl_without_positive": lambda: build_objective(
-        NsclConfig(positive_in_denominator=False), CONTEXT
+        NsclConfig(positive_in_denominator=False), Flatten(), CONTEXT
     ),
-    "scl": lambda: build_objective(SclConfig(), CONTEXT),
-    "ce": lambda: build_objective(CeConfig(), CONTEXT),
+    "scl": lambda: build_objective(SclConfig(), Flatten(), CONTEXT),
+    "ce": lambda: build_objective(CeConfig(), Flatten(), CONTEXT),
     "own": lambda: ProjectionObjective(pull),
 }
 

@@ -141,7 +141,8 @@ def build(study: StudyConfig, name: str, dtype: torch.dtype, peers: Processes) -
     config = next(config for config in study.objectives if config.name == name)
     context = ObjectiveContext(study.temperature, NUM_CLASSES, study.projector.output_dim)
     torch.manual_seed(0)
-    model = Model(build_network(study).to(dtype), build_objective(config, context).to(dtype))
+    network = build_network(study).to(dtype)
+    model = Model(network, build_objective(config, network, context).to(dtype))
     synchronise_batch_norm(model.network, peers)
     synchronise_batch_norm(model.objective, peers)
     return model
