@@ -1,6 +1,6 @@
 """The kinds of runs there are: where their models come from, and how they are verified.
 
-A further source of models is one line of `_KINDS`; the original's is known nowhere else.
+A further kind of run is one line of `_KINDS`. The original's checkpoints are known nowhere else.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from alignctl.models.model_source import ModelSource
 from alignctl.models.own_run import OwnRun
 from alignctl.original.adopted_run import open_adopted
 from alignctl.original.adoption import plan_adoption
+from alignctl.original.snapshots import snapshots_in
 from alignctl.runs import RunDirectory
 from alignctl.verify.check import Verification
 
@@ -70,6 +71,11 @@ def run_of_checkpoints(
     ConfigError where the folder holds no such checkpoints, or the run or the study do not fit.
     """
     return plan_adoption(checkpoints, run, study)
+
+
+def checkpoints_in(folder: Path) -> ModelSource:
+    """Another program's checkpoints under a folder; ConfigError where there are none."""
+    return snapshots_in(folder)
 
 
 def _opened(run: RunDirectory) -> tuple[ModelSource, _Kind]:

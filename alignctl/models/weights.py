@@ -58,6 +58,17 @@ def renamed(name: str, prefixes: Mapping[str, str]) -> str | None:
     return None
 
 
+def as_model(weights: Mapping[str, T]) -> dict[str, T]:
+    """A state dict as that of a model, without wrappers.
+
+    Where no tensor says that it is an encoder's, all are taken for those of an encoder.
+    """
+    bare = {without_wrappers(name): value for name, value in weights.items()}
+    if any(name.startswith(ENCODER) for name in bare):
+        return bare
+    return {f"{ENCODER}{name}": value for name, value in bare.items()}
+
+
 def own_encoder_weights(weights: Mapping[str, T], expected: Iterable[str]) -> dict[str, T]:
     """An encoder's tensors in any program's state dict, under the names that the encoder has.
 

@@ -1,41 +1,27 @@
-"""The original's snapshots as a source of models, and the run directory that points to them."""
+"""The run directory that points to the original's snapshots, and has their tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alignctl.config import StudyConfig
 from alignctl.errors import ConfigError
-from alignctl.models.model_source import Identity, Model, ModelSource
+from alignctl.models.model_source import Identity, Model
 from alignctl.original import evaluated
-from alignctl.original.snapshot_files import (
-    FOLDERS,
-    ITS_NAMES,
-    OriginalCheckpoints,
-    read_pointer,
-)
+from alignctl.original.snapshot_files import read_pointer
+from alignctl.original.snapshots import Snapshots
 from alignctl.runs import RunDirectory
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
-class AdoptedRun(ModelSource):
+class AdoptedRun(Snapshots):
     """Snapshots where the original's trainer left them, of a run that has their tables."""
 
-    pair_by_pair = True
-    records_training = False
-    may_change = True
-
-    run: RunDirectory
-    """It points to the snapshots, and may only come to be."""
-    checkpoints: OriginalCheckpoints
-    given: StudyConfig | None = None
-    """The config that the run is to get; None where it keeps its own, if it has one."""
+    run: RunDirectory = field(kw_only=True)
+    """It points to the snapshots, and may only come to be. `given` is the config that it is to get;
+    None where it keeps its own, if it has one."""
 
     @property
     def config(self) -> StudyConfig:
@@ -48,82 +34,20 @@ class AdoptedRun(ModelSource):
             )
         return self.given or self.run.config
 
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """Those that had snapshots when the run was adopted."""
-        return self.checkpoints.objectives
-
-    @property
-    def folder(self) -> Path:
-        """The folder with one folder of snapshots for each objective."""
-        return self.checkpoints.folder
-
-    def epochs(self, objective: str) -> list[int]:
-        """Epochs that have a snapshot now, ascending."""
-        return self.checkpoints.epochs(objective)
-
-    def file(self, objective: str, epoch: int) -> Path:
-        """A snapshot."""
-        return self.checkpoints.file(objective, epoch)
-
-    def load(self, objective: str, epoch: int) -> dict[str, Tensor]:
-        """The snapshot as it lies there: nobody recorded what was written."""
-        from alignctl.encoders.torchvision_names import with_timm_names
-        from alignctl.original.snapshot_tensors import load_snapshot
-
-        return with_timm_names(load_snapshot(self.file(objective, epoch)))
-
     def with_config(self, study: StudyConfig) -> AdoptedRun:
         """The same snapshots; the run is to get this config."""
         return replace(self, given=study)
-
-    @property
-    def comparable(self) -> tuple[str, ...]:
-        """The objectives that have snapshots now."""
-        return tuple(name for name in self.objectives if self.epochs(name))
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Those of the original that have none."""
-        return tuple(name for name in FOLDERS if name not in self.comparable)
-
-    def name_of(self, word: str) -> str:
-        """The original's words are understood as well as ours."""
-        return ITS_NAMES.get(word, word)
-
-    def refuse_missing_reference(self, reference: str) -> None:
-        """ConfigError where an objective of the original has no snapshots."""
-        names = self.comparable
-        if reference in FOLDERS and reference not in names:
-            raise ConfigError(
-                f"{self.folder}: has no snapshots of {reference} (folder {FOLDERS[reference][0]}), "
-                f"which others are compared with; choose another --reference ({', '.join(names)})"
-            )
 
     @property
     def copies(self) -> Path:
         """The run itself, where the original's scripts would write their tables."""
         return self.run.path
 
-    def refuse_output(self, output: Path) -> None:
-        """ConfigError inside the folder of snapshots, which is only read."""
-        folder, path = self.folder.resolve(), output.resolve()
-        if path == folder or folder in path.parents:
-            raise ConfigError(f"--output: {output} lies in {self.folder}, which is only read")
-
     def prepare(self, purpose: str) -> None:
         """Adopt the snapshots, where the run does not point to them yet."""
         from alignctl.original.adoption import adopt
 
         adopt(self, purpose)
-
-    def summary(self) -> dict[str, str]:
-        """Where the snapshots lie."""
-        return {"checkpoints": str(self.folder)}
-
-    def identities(self, models: Iterable[Model]) -> dict[Model, Identity | None]:
-        """Size and date of snapshots, whose content would take long to read."""
-        return {model: evaluated.identity(self.file(*model)) for model in models}
 
     def remember(self, seen: Mapping[Model, Identity | None]) -> None:
         """Kept beside the rows."""
@@ -145,4 +69,4 @@ class AdoptedRun(ModelSource):
 def open_adopted(run: RunDirectory) -> AdoptedRun | None:
     """The snapshots that a run points to; None where it points to none."""
     checkpoints = read_pointer(run.pointer_file)
-    return None if checkpoints is None else AdoptedRun(run, checkpoints)
+    return None if checkpoints is None else AdoptedRun(checkpoints, run=run)

@@ -25,7 +25,7 @@ def plan_adoption(checkpoints: Path, run: RunDirectory, study: StudyConfig | Non
 
     checkpoints: the folder of snapshots. study: None where tensors alone are to be read.
     """
-    planned = AdoptedRun(run, find_checkpoints(checkpoints), study)
+    planned = AdoptedRun(find_checkpoints(checkpoints), study, run=run)
     before = _adopted_before(planned)
     names = planned.objectives
     if before is not None:
@@ -37,7 +37,7 @@ def plan_adoption(checkpoints: Path, run: RunDirectory, study: StudyConfig | Non
         names = study.objective_names
     # a new RunDirectory, for it remembers what it has read
     found = replace(planned.checkpoints, objectives=names)
-    return AdoptedRun(RunDirectory(run.path), found, study)
+    return AdoptedRun(found, study, run=RunDirectory(run.path))
 
 
 def _adopted_before(planned: AdoptedRun) -> AdoptedRun | None:
