@@ -16,9 +16,10 @@ from alignctl.analysis.feature_files import CheckedFeatures
 from alignctl.analysis.feature_store import are_kept, stored_features
 from alignctl.analysis.features import features
 from alignctl.analysis.images import image_passes, passes_of
+from alignctl.analysis.metric_names import SAMPLE_COLUMNS, rows_of, with_sample_columns
 from alignctl.analysis.same_data import doubts_about
 from alignctl.config.datasets import DatasetConfig
-from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, AnyMetric
+from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.datasets import EncodedImageSet, ImageSet, Split, loading_writes, open_images
 from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
@@ -37,7 +38,6 @@ _KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
 _ORIGINAL_COLUMNS = ("NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA")
 _ORIGINAL_METRICS = {ORIGINAL_CKA: "CKA", ORIGINAL_RSA: "RSA"}
 _SIDES = ("reference", "objective")
-_LARGE = 2**62  # images: more than any metric compares without a sample
 
 ModelPair = tuple[str, str]
 
@@ -53,7 +53,7 @@ class AlignmentRow:
     reference: str
     objective: str
     metric: str
-    """The metric's name with all its options."""
+    """The metric's name, whatever the number of images."""
     value: float | None
     """None where it could not be computed: see `note`."""
     ci_low: float | None
@@ -70,6 +70,12 @@ class AlignmentRow:
     """Over which other images the interval is, or why there is none; see `Score.interval`."""
     note: str | None
     """Why there is no value, or what it has to be read with."""
+    num_sampled_images: int | None
+    """How many images were drawn; None where all were compared."""
+    num_sampled_pairs: int | None
+    """How many pairs of images were drawn; None where no pairs, or all, were compared."""
+    sample_seed: int | None
+    """Of what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ def pending(job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
         for split in job.splits
         if (job.keep_features and not are_kept(_features_folder(job, epoch, split)))
         or not all(
-            any((epoch, split, *pair, name) in there for name in names_of(metric))
+            (epoch, split, *pair, metric) in there
             for pair in pairs
             for metric in job.question.metrics
         )
@@ -260,13 +266,8 @@ def _features_folder(job: AlignmentJob, epoch: int, split: str) -> Path:
     return features / f"epoch_{epoch:04d}" / f"{split}_{job.representation}"
 
 
-def names_of(metric: AnyMetric) -> set[str]:
-    """What a metric is called in tables: of few images, and of so many that it takes a sample."""
-    return {metric.identifier(0), metric.identifier(_LARGE)}
-
-
 def _answered(table: pd.DataFrame, job: AlignmentJob) -> set[tuple[Any, ...]]:
-    """The rows with the interval and at least the shuffles that are asked for."""
+    """What has a row with the interval and at least the shuffles that are asked for."""
     question = job.question
     rows = table[table["permutations"] >= question.permutations]
     if not question.each_by_itself:  # then what cannot be computed is an error
@@ -277,13 +278,17 @@ def _answered(table: pd.DataFrame, job: AlignmentJob) -> set[tuple[Any, ...]]:
         over = rows["interval"].isin([job.interval, "batches"])
         same = (rows["confidence"] == question.confidence) & over
         rows = rows[same | rows["confidence"].isna()]
-    keys = ["epoch", "split", "reference", "objective", "metric"]
-    return set(rows[keys].itertuples(index=False, name=None))
+    keys = ["epoch", "split", "reference", "objective"]
+    return {
+        (*key, metric)
+        for metric, answers in rows_of(rows, question.metrics).items()
+        for key in answers[keys].itertuples(index=False, name=None)
+    }
 
 
 def read_table(run: RunDirectory) -> pd.DataFrame:
     """All alignment rows of a run; empty, with its columns, before the first evaluation."""
-    table = read_parquet(run.alignment_table)
+    table = with_sample_columns(read_parquet(run.alignment_table))
     columns = [field.name for field in fields(AlignmentRow)]
     return table.reindex(columns=columns)  # a table of an older version lacks some
 
@@ -298,6 +303,7 @@ def select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
 def _merge(table: pd.DataFrame, rows: Iterable[AlignmentRow]) -> pd.DataFrame:
     new = pd.DataFrame([asdict(row) for row in rows]).astype(
         dict.fromkeys(("value", "ci_low", "ci_high", "confidence", "p_value"), "float64")
+        | dict.fromkeys(SAMPLE_COLUMNS, "Int64")
         | {"note": "object"}
     )
     if table.empty:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
-from alignctl.cli.interval_notes import interval_notes
+from alignctl.cli.score_notes import interval_notes, sample_of
 from alignctl.commands.eval_alignment import EvalPlan, EvalResult
 from alignctl.config.metrics import heading, short_name
 
@@ -70,6 +70,10 @@ def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list
         ]
         for row in rows
     ]
+    samples = [sample_of(row) for row in rows]
+    if any(samples):
+        columns.append("sample")
+        lines = [[*line, sample] for line, sample in zip(lines, samples, strict=True)]
     return f"After epoch {last}, with {100 * result.confidence:g} % intervals", columns, lines
 
 

@@ -74,7 +74,7 @@ def compare(
 
 
 def _print(result: "CompareResult") -> None:
-    from alignctl.cli.interval_notes import interval_notes
+    from alignctl.cli.score_notes import interval_notes
     from alignctl.cli.terminal import print_line, print_table
 
     print_table(*table_of(result))
@@ -108,10 +108,16 @@ def _abridged(names: list[str]) -> str:
 
 def table_of(result: "CompareResult") -> tuple[str, list[str], list[list[Any]]]:
     """Title, columns and rows to print: one line per metric."""
+    from alignctl.cli.score_notes import sample_of
+
     p_column = ["p"] if result.permutations else []
+    samples = [sample_of(score) for score in result.scores]
     columns = ["metric", "value", "low", "high", *p_column, "images", "form"]
     keys = ["value", "ci_low", "ci_high", *(["p_value"] if p_column else []), "num_images", "form"]
     lines = [[score["metric"], *map(score.get, keys)] for score in result.scores]
+    if any(samples):
+        columns.append("sample")
+        lines = [[*line, sample] for line, sample in zip(lines, samples, strict=True)]
     return f"Similarity, with {100 * result.confidence:g} % intervals", columns, lines
 
 

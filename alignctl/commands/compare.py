@@ -36,7 +36,7 @@ class ComparePlan:
         return {
             "a": self.a,
             "b": self.b,
-            "metrics": [metric.identifier(0) for metric in self.metrics],
+            "metrics": [metric.identifier for metric in self.metrics],
             "confidence": self.confidence,
             "permutations": self.permutations,
             "device": self.device or "auto (a GPU where there is one)",

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 _SHOWN = ("epoch", "split", "reference", "objective", "metric", "value", "ci_low", "ci_high",
-          "p_value", "num_images", "form", "interval", "note")  # fmt: skip
+          "p_value", "num_images", "form", "interval", "note", "num_sampled_images",
+          "num_sampled_pairs", "sample_seed")  # fmt: skip
 INTERVALS = ("stratified", "simple")
 
 
@@ -100,7 +101,7 @@ class EvalPlan:
             "pairs": [" - ".join(pair) for pair in self.pairs],
             "splits": list(self.splits),
             "representation": options.representation,
-            "metrics": [metric.identifier(0) for metric in self.metrics],
+            "metrics": [metric.identifier for metric in self.metrics],
             "confidence": options.confidence,
             "interval": options.interval,
             "permutations": options.permutations,
@@ -309,11 +310,12 @@ def _evaluate(plan: EvalPlan, job: "AlignmentJob", listener: Listener) -> None:
 
 def _rows(plan: EvalPlan) -> list[dict[Hashable, Any]]:
     """The table's rows that the plan is about, with None for what is not there."""
-    from alignctl.analysis.alignment import names_of, read_table, select
+    from alignctl.analysis.alignment import read_table, select
+    from alignctl.analysis.metric_names import rows_of
 
     table = select(read_table(plan.run), representation=plan.options.representation)
-    metrics = set().union(*(names_of(metric) for metric in plan.metrics))
-    chosen = table[table["split"].isin(plan.splits) & table["metric"].isin(metrics)]
+    indices = [rows.index for rows in rows_of(table, plan.metrics).values()]
+    chosen = table[table.index.isin(set().union(*indices)) & table["split"].isin(plan.splits)]
     if plan.epochs is not None:
         chosen = chosen[chosen["epoch"].isin(plan.epochs)]
     found = chosen[list(_SHOWN)].astype(object)

@@ -1,7 +1,7 @@
 """Which similarities are measured, each with the options that are its own, and their full names."""
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
@@ -37,13 +37,35 @@ class MetricConfig(ConfigModel):
         """Sampling options that matter for any number of images."""
         return set()
 
-    def identifier(self, num_images: int) -> str:
-        """All that makes the number what it is: `cka kernel=linear hsic=debiased`.
+    @property
+    def identifier(self) -> str:
+        """The metric's name in every table: `cka kernel=linear hsic=debiased`.
 
-        `parse_metric` reads it back.
+        It does not depend on the number of images: the options of the sample stand in it where they
+        are not the usual ones. `parse_metric` reads it back.
         """
-        exact = set() if self.is_sampled(num_images) else set(self.sampling) - self.drawn()
-        hidden = {"name"} | exact | self.inapplicable()
+        fields = type(self).model_fields
+        usual = {name for name in self.sampling if getattr(self, name) == fields[name].default}
+        return self._named_without(usual - self.drawn())
+
+    @property
+    def exact_identifier(self) -> str:
+        """The name without the options of the sample: what is computed where none is taken."""
+        return self._named_without(set(self.sampling) - self.drawn())
+
+    @property
+    def sampled_identifier(self) -> str:
+        """The name with all options of the sample, for people who read of one."""
+        return self._named_without(set())
+
+    def exact_up_to(self, num_images: int) -> Self:
+        """The same metric with a limit that lets so many images be compared without a sample."""
+        limits = {"images": num_images, "pairs": max(1, num_images * (num_images - 1) // 2)}
+        values = {name: limits[name] for name in self.sampling if name in limits}
+        return self.model_copy(update=values)
+
+    def _named_without(self, options: set[str]) -> str:
+        hidden = {"name"} | options | self.inapplicable()
         values = self.model_dump(exclude=hidden, exclude_none=True)
         name = str(getattr(self, "name"))  # noqa: B009 (every member has one)
         return " ".join([name, *(f"{key}={_text(value)}" for key, value in values.items())])
@@ -80,7 +102,9 @@ class CkaConfig(MetricConfig):
 
     def inapplicable(self) -> set[str]:
         """Options that the others leave without a meaning."""
-        return set() if self.kernel == "rbf" else {"bandwidth", "images"}
+        if self.kernel == "rbf":
+            return set()
+        return {"bandwidth", "images"} | ({"seed"} if self.batch_size is None else set())
 
     def drawn(self) -> set[str]:
         """Sampling options that always matter: batches are drawn of any number of images."""
@@ -117,6 +141,10 @@ class RsaConfig(MetricConfig):
     def is_closed_form(self) -> bool:
         """Whether sums over images suffice: always exact, never sampled."""
         return self.correlation == "pearson" and self.distance != "euclidean"
+
+    def inapplicable(self) -> set[str]:
+        """Options that the others leave without a meaning."""
+        return set(self.sampling) if self.is_closed_form else set()
 
     def is_sampled(self, num_images: int) -> bool:
         """Whether this many images are too many to be compared exactly."""
@@ -191,9 +219,9 @@ _MODELS: dict[str, type[AnyMetric]] = {
 METRIC_NAMES = tuple(_MODELS)
 
 # What the study's original code reports.
-ORIGINAL_CKA = CkaConfig().identifier(0)
-ORIGINAL_RSA = RsaConfig().identifier(0)
-DEBIASED_CKA = CkaConfig(hsic="debiased").identifier(0)
+ORIGINAL_CKA = CkaConfig().identifier
+ORIGINAL_RSA = RsaConfig().identifier
+DEBIASED_CKA = CkaConfig(hsic="debiased").identifier
 # What is measured of a run unless told otherwise.
 USUAL_OF_RUNS = (ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA)
 
@@ -250,6 +278,11 @@ def short_name(identifier: str) -> str:
     """`CKA`, `debiased CKA`, `RSA`, or the identifier itself."""
     usual = {ORIGINAL_CKA: "CKA", DEBIASED_CKA: "debiased CKA", ORIGINAL_RSA: "RSA"}
     return usual.get(identifier, identifier)
+
+
+def name_with_sample(identifier: str) -> str:
+    """The short name of a metric, with the options of the sample that it took."""
+    return short_name(parse_metric(identifier).sampled_identifier)
 
 
 def heading(identifier: str) -> str:

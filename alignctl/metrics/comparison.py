@@ -8,13 +8,21 @@ from typing import TypeVar
 
 import torch
 
-from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics
+from alignctl.config.metrics import (
+    USUAL_METRICS,
+    AnyMetric,
+    CkaConfig,
+    KnnConfig,
+    RsaConfig,
+    parse_metrics,
+)
 from alignctl.metrics import gram
 from alignctl.metrics.arguments import check_share, check_whole, text_list
 from alignctl.metrics.closed_form import NAMES, from_kernels, linear_kernels
 from alignctl.metrics.estimate import Estimate
 from alignctl.metrics.feature_space import Features, InMemory, sample, whole
 from alignctl.metrics.jackknife import Labels, Strata
+from alignctl.metrics.pairs import num_pairs
 from alignctl.metrics.permutation import count_as_high, permutations
 from alignctl.metrics.products import Pair
 from alignctl.metrics.reduction import reduced
@@ -60,7 +68,7 @@ class Score:
     """One similarity of two spaces, and all that makes it what it is."""
 
     metric: str
-    """The metric's name with all its options: `cka kernel=linear hsic=debiased`."""
+    """The metric's name, whatever the number of images: `cka kernel=linear hsic=debiased`."""
     value: float | None
     """None where it could not be computed: see `note`."""
     ci_low: float | None
@@ -76,6 +84,12 @@ class Score:
     none was asked for."""
     note: str | None = None
     """Why there is no value, or what it has to be read with."""
+    num_sampled_images: int | None = None
+    """How many images were drawn; None where all were compared."""
+    num_sampled_pairs: int | None = None
+    """How many pairs of images were drawn; None where no pairs, or all, were compared."""
+    sample_seed: int | None = None
+    """Of what was drawn."""
 
 
 def compare(
@@ -345,15 +359,35 @@ class _Survey:
         else:
             form = "gram" if self._takes_gram[pair] else "features"
         num_images = self._num_images if sampled is None else len(sampled)
-        identifier = metric.identifier(self._num_images)
+        drawn = self._drawn(metric)
         if isinstance(outcome, ValueError):
-            return Score(identifier, None, None, None, None, num_images, form, note=str(outcome))
-        low, high, interval = self._interval(outcome)
+            note = str(outcome)
+            return Score(
+                metric.identifier, None, None, None, None, num_images, form, None, note, *drawn
+            )
         if outcome.num_images is not None:
             num_images = outcome.num_images
+        low, high, interval = self._interval(outcome)
+        ends = (low, high, p_value)
         return Score(
-            identifier, outcome.value, low, high, p_value, num_images, form, interval, outcome.note
+            metric.identifier,
+            outcome.value,
+            *ends,
+            num_images,
+            form,
+            interval,
+            outcome.note,
+            *drawn,
         )
+
+    def _drawn(self, metric: AnyMetric) -> tuple[int | None, int | None, int | None]:
+        """How many images and pairs were sampled, and by which seed; None where none were."""
+        if not metric.is_sampled(self._num_images):
+            return None, None, None
+        if isinstance(metric, RsaConfig):
+            return None, num_pairs(self._num_images, metric.pairs), metric.seed
+        assert isinstance(metric, CkaConfig | KnnConfig)
+        return metric.images, None, metric.seed
 
     def _interval(self, estimate: Estimate) -> tuple[float | None, float | None, str | None]:
         """Its ends, and over what it is; or why there is none, where one is asked for."""

@@ -73,15 +73,38 @@ def balanced_groups(num_images: int, max_pairs: int, seed: int) -> Ints:
 
     No image twice; fewer than `size` are left out. One group of all if `max_pairs` allows it.
     """
-    largest = min(max(2 * max_pairs // num_images + 1, 2), num_images)
-    sizes = np.arange(2, largest + 1)
-    # A little less than the largest may leave out far fewer images, and so give more pairs.
-    size = int(sizes[np.argmax(num_images // sizes * sizes * (sizes - 1))])
+    size = _group_size(num_images, max_pairs)
     draws = uniforms(
         seed, "pairs", epoch=0, samples=np.arange(num_images), view=0, num_draws=1
     ).ravel()
     order = np.argsort(draws, kind="stable")[: num_images // size * size]
     return np.sort(order.reshape(-1, size), axis=1)
+
+
+def num_pairs(num_images: int, max_pairs: int) -> int:
+    """How many pairs the `balanced_groups` of so many images have."""
+    size = _group_size(num_images, max_pairs)
+    return num_images // size * (size * (size - 1) // 2)
+
+
+def _group_size(num_images: int, max_pairs: int) -> int:
+    sizes = np.arange(2, _largest_group(num_images, max_pairs) + 1)
+    # A little less than the largest may leave out far fewer images, and so give more pairs.
+    return int(sizes[np.argmax(num_images // sizes * sizes * (sizes - 1))])
+
+
+def _largest_group(num_images: int, max_pairs: int) -> int:
+    return min(max(2 * max_pairs // num_images + 1, 2), num_images)
+
+
+def num_pairs_of_compared(num_compared: int, max_pairs: int) -> int:
+    """The same from how many images are in a group: the largest size that leaves none out.
+
+    In one of a thousand cases the size was one smaller, which so many images do not tell.
+    """
+    sizes = range(_largest_group(num_compared, max_pairs), 1, -1)
+    size = next((size for size in sizes if num_compared % size == 0), 2)
+    return num_compared // size * (size * (size - 1) // 2)
 
 
 def _measured(

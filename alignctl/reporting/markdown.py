@@ -1,6 +1,6 @@
 """The markdown report of runs and sweeps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from alignctl.config import StudyConfig
 from alignctl.config.base import ConfigModel
-from alignctl.config.metrics import main_metrics, short_name
+from alignctl.config.metrics import main_metrics, name_with_sample, short_name
 from alignctl.reporting import figures
 from alignctl.reporting.answers import answer, exceptions
 from alignctl.reporting.sources import RunTables, SweepTables
@@ -150,7 +150,7 @@ def _interval_table(rows: pd.DataFrame) -> list[str]:
         [
             row["split"],
             row["objective"],
-            short_name(row["metric"]),
+            _metric_name(row),
             *(_cell(row[key]) for key in numbers),
             f"{row['confidence']:g}",
             _cell(row["p_value"]),
@@ -174,14 +174,25 @@ def _sweep_tables(rows: pd.DataFrame, parameter: str, names: Sequence[str]) -> l
 
 def _by_objective(rows: pd.DataFrame, names: Sequence[str], *, index: str) -> str:
     """A line for each epoch or setting, a column for each metric and objective, as named."""
+    rows = rows.assign(metric=[_metric_name(row) for row in rows.to_dict("records")])
     wide = rows.pivot_table(index=index, columns=["metric", "objective"], values="value")
     metrics = list(dict.fromkeys(rows["metric"]))
     keys = [(metric, name) for metric in metrics for name in names if (metric, name) in wide]
-    header = [index, *(f"{short_name(metric)} {name}" for metric, name in keys)]
+    header = [index, *(f"{metric} {name}" for metric, name in keys)]
     values = [
         [f"{place:g}", *(_cell(wide.loc[place, key]) for key in keys)] for place in wide.index
     ]
     return markdown_table(header, values)
+
+
+def _metric_name(row: Mapping[Any, Any]) -> str:
+    """The short name, with the options of the sample where one was taken.
+
+    Tables of older versions have these in the name, and no columns for what was sampled.
+    """
+    counts = [row.get(f"num_sampled_{unit}") for unit in ("images", "pairs")]
+    name = str(row["metric"])
+    return short_name(name) if all(map(pd.isna, counts)) else name_with_sample(name)
 
 
 def _cell(value: Any) -> str:

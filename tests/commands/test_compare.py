@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alignctl.cli.compare_command import table_of
-from alignctl.cli.interval_notes import interval_notes
+from alignctl.cli.score_notes import interval_notes
 from alignctl.commands.compare import CompareResult, plan
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS, parse_metrics
 from alignctl.errors import ConfigError
@@ -133,11 +133,24 @@ def test_whole_numbers_and_half_precision_can_be_compared(call, spaces):
     assert score == asdict(compare(whole.astype(np.float64), half, ["rsa"])[0])
 
 
-def test_a_sample_says_so_in_its_name_and_its_number_of_images(call, saved):
+def test_a_sample_says_so_in_fields_of_its_own(call, saved):
     words = ["--metric", "knn k=3 images=20", "--metric", "knn k=3", "--json"]
     sampled, whole = document(call("compare", *saved, *words).stdout)["scores"]
-    assert sampled["metric"] == "knn k=3 distance=cosine images=20 seed=0"
-    assert (sampled["num_images"], whole["num_images"]) == (20, 40)
+    assert sampled["metric"] == "knn k=3 distance=cosine images=20"
+    fields = ("num_images", "num_sampled_images", "num_sampled_pairs", "sample_seed")
+    assert [sampled[field] for field in fields] == [20, 20, None, 0]
+    assert [whole[field] for field in fields] == [40, None, None, None]
+
+
+def test_a_sample_is_printed_beside_its_metric(call, saved):
+    words = ["--metric", "knn k=3 images=20", "--metric", "rsa correlation=kendall pairs=60 seed=1"]
+    lines = [line.strip() for line in call("compare", *saved, *words).stdout.splitlines()]
+    (header, knn, rsa) = (
+        next(line for line in lines if line.startswith(name)) for name in ("metric", "knn", "rsa")
+    )
+    assert header.split()[-1] == "sample"
+    assert knn.endswith("20 images, seed 0")
+    assert rsa.endswith("pairs, seed 1")
 
 
 def test_a_line_for_each_metric_and_the_size_of_both_are_printed(call, saved):
@@ -146,7 +159,7 @@ def test_a_line_for_each_metric_and_the_size_of_both_are_printed(call, saved):
     title, *lines = (line.rstrip() for line in ended.stdout.splitlines())
     assert title == "Similarity, with 95 % intervals"
     for metric in parse_metrics(USUAL_METRICS):
-        assert sum(line.startswith(f" {metric.identifier(NUM_IMAGES)} ") for line in lines) == 1
+        assert sum(line.startswith(f" {metric.identifier} ") for line in lines) == 1
     assert lines[-3:] == [
         "simple intervals: over other images of any class",
         "x.npy: 6 features of 40 images",

@@ -63,7 +63,7 @@ def options_of(make_run, tmp_path, monkeypatch):
 
 
 def names_of(plan):
-    return [metric.identifier(0) for metric in plan.metrics]
+    return [metric.identifier for metric in plan.metrics]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,9 @@ def test_json_is_one_document_with_the_rows_that_were_asked_for(call, run):
     for row in result["rows"]:
         assert list(row) == ["epoch", "split", "reference", "objective", "metric", "value",
                              "ci_low", "ci_high", "p_value", "num_images", "form",
-                             "interval", "note"]  # fmt: skip
+                             "interval", "note", "num_sampled_images", "num_sampled_pairs",
+                             "sample_seed"]  # fmt: skip
+        assert row["sample_seed"] is None
         if row["metric"] == "procrustes":
             assert (row["ci_low"], row["ci_high"], row["p_value"]) == (None, None, None)
             assert row["interval"] is None

@@ -15,6 +15,7 @@ from alignctl.config.metrics import (
     SvccaConfig,
     heading,
     main_metrics,
+    name_with_sample,
     parse_metric,
     parse_metrics,
     short_name,
@@ -23,7 +24,7 @@ from alignctl.errors import ConfigError
 
 FEW, MANY = 100, 10**6
 
-# What is asked for, its full name for few images, and what is added for many.
+# What is asked for, its name without a sample, and all options of the sample it may take.
 FULL_NAMES = [
     ("cka", "cka kernel=linear hsic=biased", ""),
     ("cka hsic=debiased", "cka kernel=linear hsic=debiased", ""),
@@ -79,8 +80,8 @@ BY_TEXT = pytest.mark.parametrize(
 @BY_TEXT
 def test_the_full_name_has_every_option_that_matters(text, name, sampled):
     metric = parse_metric(text)
-    assert metric.identifier(FEW) == name
-    assert metric.identifier(MANY) == name + sampled
+    assert metric.exact_identifier == name
+    assert metric.sampled_identifier == name + sampled
     assert metric.is_sampled(MANY) == bool(sampled)
     assert not metric.is_sampled(FEW)
 
@@ -88,14 +89,30 @@ def test_the_full_name_has_every_option_that_matters(text, name, sampled):
 @BY_TEXT
 def test_a_full_name_is_read_back_as_the_same_metric(text, name, sampled):
     metric = parse_metric(text)
-    assert parse_metric(metric.identifier(MANY)) == metric
-    assert parse_metric(name).identifier(FEW) == name
+    assert parse_metric(metric.identifier) == metric
+    assert parse_metric(metric.sampled_identifier) == metric
+    assert parse_metric(name).identifier == name
+
+
+@BY_TEXT
+def test_a_name_has_those_options_of_the_sample_that_are_not_the_usual_ones(text, name, sampled):
+    usual = {"images=10000", "images=20000", "pairs=10000000", "seed=0"}
+    words = [name, *(word for word in sampled.split() if word not in usual)]
+    assert parse_metric(text).identifier == " ".join(words)
+
+
+@pytest.mark.parametrize("text", [text for text, _, sampled in FULL_NAMES if sampled])
+def test_a_limit_can_be_raised_to_any_number_of_images(text):
+    metric = parse_metric(text).exact_up_to(MANY)
+    assert not metric.is_sampled(MANY)
+    assert metric.is_sampled(MANY + 1)
+    assert metric.exact_identifier == parse_metric(text).exact_identifier
 
 
 def test_a_name_of_a_time_before_seeds_is_read_as_another_metric():
     """Batches were consecutive images then: such rows of a table answer nothing."""
     old = "cka kernel=linear hsic=debiased batch_size=32"
-    assert parse_metric(old).identifier(FEW) == f"{old} seed=0"
+    assert parse_metric(old).identifier == f"{old} seed=0"
 
 
 def test_the_names_above_have_every_metric_and_every_option():
@@ -110,8 +127,8 @@ def test_the_names_above_have_every_metric_and_every_option():
 
 @pytest.mark.parametrize("text", USUAL_METRICS)
 def test_the_usual_metrics_are_metrics_with_names_of_their_own(text):
-    assert parse_metric(text).identifier(0).startswith(text.split()[0])
-    names = {metric.identifier(0) for metric in parse_metrics(USUAL_METRICS)}
+    assert parse_metric(text).identifier.startswith(text.split()[0])
+    names = {metric.identifier for metric in parse_metrics(USUAL_METRICS)}
     assert len(names) == len(USUAL_METRICS)
 
 
@@ -204,7 +221,7 @@ def test_options_that_cannot_be_meant_are_refused(text):
     ids=["bandwidth", "variance"],
 )
 def test_every_digit_of_an_option_is_in_the_full_name(metric):
-    assert parse_metric(metric.identifier(MANY)) == metric
+    assert parse_metric(metric.identifier) == metric
 
 
 def test_the_originals_metrics_have_short_names():
@@ -213,9 +230,16 @@ def test_the_originals_metrics_have_short_names():
     assert DEBIASED_CKA == "cka kernel=linear hsic=debiased"
     names = [short_name(name) for name in (ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA)]
     assert names == ["CKA", "debiased CKA", "RSA"]
-    others = {metric.identifier(0) for metric in parse_metrics(USUAL_METRICS)}
+    others = {metric.identifier for metric in parse_metrics(USUAL_METRICS)}
     for name in others - {ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA}:
         assert short_name(name) == name
+
+
+def test_a_name_with_its_sample_has_the_limit_and_the_seed():
+    assert name_with_sample("knn k=10 distance=cosine images=20") == (
+        "knn k=10 distance=cosine images=20 seed=0"
+    )
+    assert name_with_sample(ORIGINAL_CKA) == "CKA"
 
 
 def test_a_heading_has_its_words_below_each_other():

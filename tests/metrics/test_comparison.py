@@ -12,6 +12,7 @@ from alignctl.metrics.closed_form import from_kernels, linear_kernels
 from alignctl.metrics.comparison import Question, scores
 from alignctl.metrics.feature_space import InMemory, sample
 from alignctl.metrics.neighbours import knn_overlap
+from alignctl.metrics.pairs import balanced_groups
 from alignctl.metrics.procrustes import procrustes
 from alignctl.metrics.reduction import reduced
 
@@ -78,14 +79,14 @@ def test_every_metric_is_its_function(dims):
     functions = {m: f for m, f in FUNCTIONS.items() if m != "pwcca" or sum(dims) < 39}
     found = compare(x, y, list(functions))
     for score, (metric, function) in zip(found, functions.items(), strict=True):
-        assert score.metric == parse_metric(metric).identifier(40)
+        assert score.metric == parse_metric(metric).identifier
         # 4 groups of 9 images are all that 100 pairs can make of 40.
         assert score.num_images == (36 if "pairs=100" in score.metric else 40)
         assert score.value == pytest.approx(function(x, y), abs=1e-9), metric
 
 
 def test_every_usual_metric_is_covered_and_has_a_name_of_its_own():
-    wanted = {metric.identifier(40) for metric in parse_metrics(USUAL_METRICS)}
+    wanted = {metric.identifier for metric in parse_metrics(USUAL_METRICS)}
     assert len(wanted) == len(USUAL_METRICS)
     found = {score.metric for score in compare(*make_spaces())}
     assert found == wanted
@@ -97,7 +98,7 @@ def test_identifiers_say_all_that_matters_and_are_read_back():
     assert found == [
         "cka kernel=linear hsic=biased",
         "rsa distance=cosine correlation=kendall",
-        "knn k=10 distance=cosine images=20 seed=0",
+        "knn k=10 distance=cosine images=20",
         "cka kernel=rbf hsic=biased bandwidth=1",
         "svcca variance=0.99",
     ]
@@ -126,10 +127,36 @@ def test_too_many_images_are_sampled_by_the_seed(metric, function):
     assert score.value == pytest.approx(function(x[images], y[images]), abs=1e-12)
     assert score.value != function(x, y)
     assert score.num_images == 50
-    assert f"images=50 seed={config.seed}" in score.metric
+    assert (score.num_sampled_images, score.sample_seed) == (50, config.seed)
+    assert score.num_sampled_pairs is None
     (few,) = compare(x[:50], y[:50], [metric])
+    assert few.metric == score.metric == config.identifier
     assert few.num_images == 50
-    assert "images" not in few.metric
+    assert (few.num_sampled_images, few.num_sampled_pairs, few.sample_seed) == (None, None, None)
+
+
+@pytest.mark.parametrize("pairs", [20, 60, 500, 779])
+def test_how_many_pairs_were_drawn_is_said(pairs):
+    x, y = make_spaces(40)
+    (score,) = compare(x, y, f"rsa correlation=spearman pairs={pairs} seed=3")
+    groups = balanced_groups(40, pairs, 3)
+    assert score.num_sampled_pairs == len(groups) * groups.shape[1] * (groups.shape[1] - 1) // 2
+    assert score.num_sampled_pairs <= pairs
+    assert (score.num_images, score.sample_seed) == (groups.size, 3)
+    assert score.num_sampled_images is None
+    (whole,) = compare(x, y, "rsa correlation=spearman pairs=780")
+    assert (whole.num_sampled_pairs, whole.sample_seed) == (None, None)
+
+
+def test_what_was_drawn_is_said_where_there_is_no_value():
+    x, y = make_spaces(40)
+    y[:20] = 0
+    metrics, options = parse_metrics(["knn images=30", "cka"]), {"each_by_itself": True}
+    spaces = [InMemory(x), InMemory(y)]
+    (knn, _) = scores(spaces, [(0, 1)], Question(metrics, **options), names=("x", "y"))[0, 1]
+    assert knn.value is None
+    assert knn.note == "y, row 0: all zeros, so it has no cosine"
+    assert (knn.num_images, knn.num_sampled_images, knn.sample_seed) == (30, 30, 0)
 
 
 def test_sample_is_of_different_images_in_order_and_each_is_as_likely():

@@ -1,4 +1,4 @@
-"""What intervals of scores are over, in words."""
+"""What scores are of, and what their intervals are over, in words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,3 +24,11 @@ def interval_notes(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
             listed = ", ".join(dict.fromkeys(names))
             notes.append(f"no interval: {reason.removeprefix('none: ')} ({listed})")
     return notes
+
+
+def sample_of(row: Mapping[Any, Any]) -> str | None:
+    """What a score was computed of where that is not all images or pairs: `20 images, seed 0`."""
+    for unit in ("images", "pairs"):
+        if (count := row.get(f"num_sampled_{unit}")) is not None:
+            return f"{count:,} {unit}, seed {row['sample_seed']}"
+    return None
