@@ -20,6 +20,7 @@ from alignctl.cli.report_command import report_app
 from alignctl.cli.sweep_command import sweep_app
 from alignctl.cli.verify_command import verify
 from alignctl.cli.weight_gap_command import weight_gap
+from alignctl.engine.own_process import running_a_command
 from alignctl.engine.streams import open_closed_streams
 
 
@@ -88,7 +89,7 @@ def _root(
 def main() -> None:
     """Run the command line; exit code 1 where it did its work and standard output lost a part."""
     open_closed_streams()
-    with forgiving_streams() as lost:
+    with forgiving_streams() as lost, running_a_command():
         code = _ended()
         sys.stdout.flush()
         if lost.reason and not code:

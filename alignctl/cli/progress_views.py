@@ -51,7 +51,7 @@ class View:
         """Draw these in the place of what was drawn before, where there is a terminal."""
         if not self._console.is_terminal:
             return
-        if self._live is None:
+        if self._live is None:  # its thread comes after the launch, which forks a single thread
             self._live = Live(console=self._console, refresh_per_second=8)
             self._live.start()
         self._live.update(Group(*parts))

@@ -26,6 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from alignctl import errors
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.events import EventFollower, Listener, ignore
+from alignctl.engine.fork_server import StartMethod, start_server, stop_server
 from alignctl.engine.heartbeat import HeartbeatMonitor
 from alignctl.engine.loopback import ADDRESS, check_address, check_semaphores, worker_environment
 from alignctl.engine.placement import ProcessPlan
@@ -72,13 +73,14 @@ def launch(
         tempfile.TemporaryDirectory(prefix="alignctl-") as folder,
     ):
         scratch = Path(folder)
-        job = Job(worker, payload, plan, events_file.absolute(), scratch, os.getpid(), stoppable)
-        with (
-            _environment_of_workers(plan),
-            EventFollower(events_file, listener),
-            _Agent(job) as agent,
-        ):
-            _supervise(agent, heard, job, timeout_s=timeout_s)
+        with _environment_of_workers(plan):
+            started = start_server(worker.__module__, plan.device)
+            job = Job(
+                worker, payload, plan, events_file.absolute(), scratch, os.getpid(), stoppable,
+                started.changes,
+            )  # fmt: skip
+            with EventFollower(events_file, listener), _Agent(job, started.method) as agent:
+                _supervise(agent, heard, job, timeout_s=timeout_s)
         return agent.results()
 
 
@@ -108,11 +110,12 @@ class _Agent(Generic[P, R]):
     Outside the main thread it installs no signal handlers, which would raise in the midst of it.
     """
 
-    def __init__(self, job: Job[P, R]) -> None:
-        self._job = job
+    def __init__(self, job: Job[P, R], start_method: StartMethod) -> None:
+        self._job, self._start_method = job, start_method
         self._others = set(multiprocessing.active_children())
         self._results: dict[int, R] = {}
         self._error: BaseException | None = None
+        self._had_workers = False
         self._thread = threading.Thread(target=self._run, name="agent", daemon=True)
 
     def __enter__(self) -> "_Agent[P, R]":
@@ -121,7 +124,9 @@ class _Agent(Generic[P, R]):
 
     def __exit__(self, *_: object) -> None:
         while self._thread.is_alive():
-            self._kill()  # again and again, for the thread may be starting more
+            # again and again, for the thread may be starting more
+            if not self._kill() and not self._had_workers:
+                stop_server()  # the thread may be waiting for it to import everything
             self._thread.join(_LOOK_S)
         deadline = time.monotonic() + _KILLED_WITHIN_S  # a process may hang within the kernel
         while self._kill() and time.monotonic() < deadline:
@@ -144,7 +149,7 @@ class _Agent(Generic[P, R]):
         """What the workers returned, in the order of ranks; what made them fail is raised."""
         if isinstance(self._error, ChildFailedError):
             raise _cause(self._job.scratch, self._error) from self._error
-        if isinstance(self._error, (OSError, RendezvousError, dist.DistError)):
+        if isinstance(self._error, (OSError, EOFError, RendezvousError, dist.DistError)):
             reason = str(self._error).strip().partition("\n")[0]
             raise LaunchError(f"processes cannot be started: {reason}") from self._error
         if self._error is not None:
@@ -156,7 +161,7 @@ class _Agent(Generic[P, R]):
             _hold_signals(stoppable=self._job.stoppable)
             check_address()
             check_semaphores()
-            config = _launch_config(self._job.plan, self._job.scratch)
+            config = _launch_config(self._job.plan, self._job.scratch, self._start_method)
             self._results = elastic_launch(config, enter)(self._job)
         except BaseException as error:
             self._error = error
@@ -166,6 +171,7 @@ class _Agent(Generic[P, R]):
         workers = [one for one in multiprocessing.active_children() if one not in self._others]
         for worker in workers:
             worker.kill()
+            self._had_workers = True
         return workers
 
 
@@ -187,7 +193,7 @@ def _quieten_torch() -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
+def _launch_config(plan: ProcessPlan, scratch: Path, start_method: StartMethod) -> LaunchConfig:
     # torch redirects worker output on Linux alone; elsewhere it goes to the terminal
     redirects = Std.ALL if sys.platform == "linux" else Std.NONE
     return LaunchConfig(
@@ -200,7 +206,7 @@ def _launch_config(plan: ProcessPlan, scratch: Path) -> LaunchConfig:
         local_addr=ADDRESS,
         max_restarts=0,
         monitor_interval=0.05,
-        start_method="spawn",
+        start_method=start_method,
         logs_specs=DefaultLogsSpecs(log_dir=str(scratch / "logs"), redirects=redirects),
     )
 

@@ -1,16 +1,16 @@
 """The first function of every worker: its signals, its end with its parent, its last words."""
 
 import contextlib
-import ctypes
 import json
+import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from alignctl.engine.collectives import COLLECTIVE_TIMEOUT
 from alignctl.engine.context import WorkerContext
+from alignctl.engine.forked import HELD, die_with_parent_thread
 from alignctl.engine.heartbeat import Heartbeat
 from alignctl.engine.placement import ProcessPlan
 from alignctl.engine.scratch import write_in_scratch
@@ -29,7 +30,6 @@ P = TypeVar("P")
 R = TypeVar("R")
 _PRECEDENCE_S = 0.5
 _PARENT_ASKS_WITHIN_S = 2.0
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Job(Generic[P, R]):
     scratch: Path
     parent: int
     stoppable: bool
+    environment: Mapping[str, str | None]
+    """Variables to be set, or removed, before the work begins."""
 
 
 def held_signals(*, stoppable: bool) -> set[signal.Signals]:
@@ -58,8 +60,9 @@ def held_signals(*, stoppable: bool) -> set[signal.Signals]:
 
 def enter(job: Job[P, R]) -> R:
     """What `job.worker` returned in this process; why it failed is left in the scratch folder."""
-    _end_with_parent(job.parent)
+    _end_with_parent()
     _settle_signals(job)
+    _set_environment(job.environment)
     torch.set_num_threads(job.plan.threads_per_process)
     rank = int(os.environ["RANK"])
     try:
@@ -106,28 +109,37 @@ def _device(plan: ProcessPlan, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent() -> None:
     """A worker whose parent was killed has nobody to work for."""
-    if sys.platform == "linux":
-        # The kernel kills this process when the thread that started it ends: the parent's agent
-        # thread, which lives until all workers are gone
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
-    if os.getppid() != parent:  # it ended before the kernel knew
+    # The parent's agent thread, which lives until all workers are gone; or the fork server, which
+    # the kernel kills in the same way
+    die_with_parent_thread()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if not parent.is_alive():  # it ended before the kernel knew
         os._exit(1)
     threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _exit_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _exit_with_parent(parent: BaseProcess) -> None:
+    parent.join()
     os._exit(1)
+
+
+def _set_environment(changes: Mapping[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _settle_signals(job: Job[P, R]) -> None:
     """Let come what was held while this process imported; the parent speaks for all."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end without a word
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGUSR1})
+    let_come = HELD - {signal.SIGTERM} if job.stoppable else HELD
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, let_come)
     if job.stoppable:
         threading.Thread(target=_answer_sigterm, args=(job,), daemon=True).start()
 

@@ -3,6 +3,7 @@
 As a script, `engine_workers.py FOLDER WORKER [stoppable]`, it launches two, as a command would.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ import torch.distributed as dist
 
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.launch import launch
+from alignctl.engine.own_process import running_a_command
 from alignctl.engine.placement import ProcessPlan
 from alignctl.engine.stopping import is_stop_requested
 from alignctl.errors import PreemptedError, TrainingError
@@ -50,6 +52,12 @@ def describe(context: WorkerContext, payload: str) -> dict:
         "pid": os.getpid(),
         **collectives(context),
     }
+
+
+def surroundings(context: WorkerContext, names: list[str]) -> dict:
+    """Who started this worker, and some variables as it sees them."""
+    variables = {name: os.environ.get(name) for name in names}
+    return {"parent": os.getppid(), "variables": variables}
 
 
 def collectives(context: WorkerContext) -> dict:
@@ -265,18 +273,41 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+def tell_surroundings(context: WorkerContext, folder: Path) -> dict:
+    """What a worker has of the command that started it, and of the process that it came from."""
+    files = [path.resolve() for path in Path("/proc/self/fd").iterdir()]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return {
+        "words": Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0"),
+        "parent": os.getppid(),
+        "threads": torch.get_num_threads(),
+        "variable": os.environ["OMP_NUM_THREADS"],
+        "holds": (folder / "held").resolve() in files,
+        "handlers": [signal.getsignal(number) for number in numbers],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+    }
+
+
 def main() -> None:
+    # what a worker imports as it starts is not imported in a copy of this process
+    alone = "SIGNALS_AT_START" not in os.environ
+    with running_a_command() if alone else contextlib.nullcontext():
+        run()
+
+
+def run() -> None:
     folder, worker = Path(sys.argv[1]), globals()[sys.argv[2]]
     timeout_s = float(os.environ.get("TIMEOUT_S", "1800"))
     try:
-        results = launch(
-            worker,
-            folder,
-            plan=ProcessPlan(2, 1, "cpu"),
-            events_file=folder / "events.jsonl",
-            stoppable="stoppable" in sys.argv,
-            timeout_s=timeout_s,
-        )
+        with (folder / "held").open("w"):
+            results = launch(
+                worker,
+                folder,
+                plan=ProcessPlan(2, 1, "cpu"),
+                events_file=folder / "events.jsonl",
+                stoppable="stoppable" in sys.argv,
+                timeout_s=timeout_s,
+            )
         (folder / "results.json").write_text(json.dumps(results))
     except KeyboardInterrupt:
         sys.exit(130)
