@@ -1,74 +1,27 @@
-import itertools
+import functools
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import references
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import rotation
 
 from alignctl.metrics import rsa
 
+make_spaces = functools.partial(references.make_spaces, num_rows=15)
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def make_spaces(seed=0, num_rows=15, d1=6, d2=4):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(num_rows, d1, generator=generator, dtype=torch.float64)
-    y = x @ torch.randn(d1, d2, generator=generator, dtype=torch.float64)
-    return x, y + torch.randn(num_rows, d2, generator=generator, dtype=torch.float64)
-
-
-def rotation(dim, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
-
-
-def naive_distance(a, b, distance):
-    if distance == "correlation":
-        a, b, distance = a - a.mean(), b - b.mean(), "cosine"
-    if distance == "cosine":
-        return 1 - float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
-    squared = sum(float(p - q) ** 2 for p, q in zip(a, b, strict=True))
-    return squared if distance == "sqeuclidean" else math.sqrt(squared)
-
-
-def naive_pearson(a, b):
-    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
-    covariance = sum((p - mean_a) * (q - mean_b) for p, q in zip(a, b, strict=True))
-    variances = [sum((p - m) ** 2 for p in v) for v, m in ((a, mean_a), (b, mean_b))]
-    return covariance / math.sqrt(variances[0] * variances[1])
-
-
-def naive_ranks(values):
-    return [
-        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
-        for value in values
-    ]
-
-
-def naive_kendall(a, b):
-    """Without ties."""
-    pairs = list(itertools.combinations(range(len(a)), 2))
-    signs = (math.copysign(1, (a[i] - a[j]) * (b[i] - b[j])) for i, j in pairs)
-    return sum(signs) / len(pairs)
-
-
-def naive_rsa(x, y, distance, correlation):
-    lower = [(i, j) for i in range(len(x)) for j in range(i)]
-    a, b = ([naive_distance(s[i], s[j], distance) for i, j in lower] for s in (x, y))
-    if correlation == "spearman":
-        return naive_pearson(naive_ranks(a), naive_ranks(b))
-    return (naive_pearson if correlation == "pearson" else naive_kendall)(a, b)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "correlation", "euclidean", "sqeuclidean"])
 @pytest.mark.parametrize("correlation", ["pearson", "spearman", "kendall"])
 def test_rsa_matches_the_lower_triangles_of_its_definition(distance, correlation):
     x, y = make_spaces()
-    expected = naive_rsa(x, y, distance, correlation)
+    expected = references.rsa(x, y, distance, correlation)
     assert rsa(x, y, distance=distance, correlation=correlation) == pytest.approx(
         expected, abs=1e-12
     )
@@ -91,12 +44,12 @@ def test_rsa_matches_golden_numbers(case):
 
 def test_three_images_are_enough():
     x, y = make_spaces(num_rows=3)
-    assert rsa(x, y) == pytest.approx(naive_rsa(x, y, "cosine", "pearson"), abs=1e-12)
+    assert rsa(x, y) == pytest.approx(references.rsa(x, y, "cosine", "pearson"), abs=1e-12)
 
 
 def test_more_features_than_images_is_exact():
     x, y = make_spaces(num_rows=8, d1=700, d2=600)
-    assert rsa(x, y) == pytest.approx(naive_rsa(x, y, "cosine", "pearson"), abs=1e-10)
+    assert rsa(x, y) == pytest.approx(references.rsa(x, y, "cosine", "pearson"), abs=1e-10)
 
 
 @settings(deadline=None, max_examples=25)

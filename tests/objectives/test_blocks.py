@@ -1,7 +1,6 @@
 """Blocks of anchors: the same losses in the memory of one block, and parts that add up."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from references import contrastive_loss
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.functional import cosine_similarity
 
 from alignctl.objectives import blocks, cl_loss, dcl_loss, nscl_loss, scl_loss
 from alignctl.objectives.blocks import in_row_blocks
@@ -33,28 +32,6 @@ LOSSES = {
 every_loss = pytest.mark.parametrize("name", LOSSES)
 # One row, several rows that do not divide the anchors, one block for one of scl's two matrices.
 every_size = pytest.mark.parametrize("elements", [1, 3 * 14, 50, 5 * 14, 7 * 14])
-
-
-def naive_loss(name, views, labels, images):
-    """The terms of the anchors of `images`, from the definitions, over the number of anchors."""
-    everything = [(v, i) for v in range(2) for i in range(len(labels))]
-
-    def term(a, b):
-        return math.exp(cosine_similarity(views[a], views[b], dim=0).item() / TEMPERATURE)
-
-    def of_anchor(a):
-        other = (1 - a[0], a[1])
-        if name == "scl":
-            rest = sum(term(a, b) for b in everything if b != a)
-            positives = [q for q in everything if q != a and labels[q[1]] == labels[a[1]]]
-            return -sum(math.log(term(a, q) / rest) for q in positives) / len(positives)
-        groups = range(len(labels)) if name in ("cl", "dcl") else labels
-        rest = sum(term(a, b) for b in everything if groups[b[1]] != groups[a[1]])
-        if name in ("cl", "nscl"):
-            rest += term(a, other)
-        return -math.log(term(a, other) / rest)
-
-    return sum(of_anchor((v, i)) for v in range(2) for i in images) / len(everything)
 
 
 def draw(labels, dim=3):
@@ -90,7 +67,7 @@ def test_a_loss_does_not_depend_on_the_blocks(monkeypatch, name, elements):
     value, gradient = value_and_gradient(LOSSES[name], views, labels)
     monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", elements)
     blocked, blocked_gradient = value_and_gradient(LOSSES[name], views, labels)
-    expected = naive_loss(name, views.detach(), LABELS, range(len(LABELS)))
+    expected = contrastive_loss(name, views.detach(), LABELS, TEMPERATURE)
     assert blocked.item() == pytest.approx(expected, abs=1e-12)
     torch.testing.assert_close(blocked, value, rtol=0, atol=1e-12)
     torch.testing.assert_close(blocked_gradient, gradient, rtol=0, atol=1e-12)
@@ -169,7 +146,7 @@ def test_parts_are_the_terms_of_their_anchors(monkeypatch, name, elements):
     for anchors in (slice(0, 1), slice(1, 5), slice(5, None), slice(None, None, 3), slice(2, 2)):
         images = range(len(LABELS))[anchors]
         part = LOSSES[name](views, labels, anchors=anchors)
-        expected = naive_loss(name, views.detach(), LABELS, images)
+        expected = contrastive_loss(name, views.detach(), LABELS, TEMPERATURE, images=images)
         assert part.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -197,7 +174,9 @@ def test_a_part_of_a_batch_without_negatives_is_zero_with_a_warning():
 def test_a_part_whose_own_images_are_of_one_class_has_the_negatives_of_others():
     views, labels = draw([1, 1, 0, 2])
     part = LOSSES["nscl_without_positive"](views, labels, anchors=slice(0, 2))
-    expected = naive_loss("nscl_without_positive", views.detach(), labels.tolist(), [0, 1])
+    expected = contrastive_loss(
+        "nscl_without_positive", views.detach(), labels.tolist(), TEMPERATURE, images=[0, 1]
+    )
     assert part.item() == pytest.approx(expected, abs=1e-12)
 
 
