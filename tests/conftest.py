@@ -167,6 +167,16 @@ def one_process(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def pool(tmp_path_factory):
+    """Starts functions in several processes that are one gloo group; see `Pool.launch`."""
+    from pool import Pool
+
+    pool = Pool(tmp_path_factory.mktemp("pool"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory):
     """An image folder: 3 classes of 16 images for training and 4 for testing, all of own sizes."""
     import numpy as np

@@ -15,8 +15,6 @@ from alignctl.augmentations import normalise
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, parse_metrics
 from alignctl.datasets import load_images
 from alignctl.encoders import build_network
-from alignctl.engine.launch import launch
-from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics import compare
 from alignctl.metrics.comparison import Question, scores
@@ -101,14 +99,13 @@ def column_of(table, column="value", *, split="test", representation="h"):
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1-process", "2-processes"])
-def evaluated(request, trained, one_process, tmp_path_factory):
+def evaluated(request, trained, one_process, pool, tmp_path_factory):
     run = copy_of(trained, tmp_path_factory.mktemp("evaluated"))
     asked = job(run, metrics=MANY, confidence=CONFIDENCE, permutations=SHUFFLES, keep_features=True)
     if request.param == 1:
         assert evaluate(one_process, asked) == 6
     else:
-        counts = launch(evaluate, asked, plan=ProcessPlan(2, 1, "cpu"), events_file=run.events_file)
-        assert counts == [6, 6]
+        assert pool.launch(evaluate, asked, size=2, events_file=run.events_file) == [6, 6]
     return run
 
 

@@ -14,8 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent / "workers"))
 from store_workers import FailingJob, StoreJob, fail_again_and_again, space_of, store
 
 from alignctl.analysis.feature_store import drop_passing, stored_features
-from alignctl.engine.launch import launch
-from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import AlignctlError
 from alignctl.metrics import feature_space
 from alignctl.metrics.feature_space import share_in_chunks
@@ -218,16 +216,12 @@ def test_features_that_are_not_kept_outlive_an_error_until_they_are_dropped(empt
     assert not list(empty.folder.parent.iterdir() if empty.folder.parent.exists() else [])
 
 
-def test_processes_that_fail_one_after_the_other_tell_the_same_reason(empty, tmp_path):
+def test_processes_that_fail_one_after_the_other_tell_the_same_reason(empty, pool, tmp_path):
     features = tmp_path / "features"
-    everywhere = launch(
-        fail_again_and_again,
-        FailingJob(features, empty.checkpoints, 40),
-        plan=ProcessPlan(2, 1, "cpu"),
-        events_file=tmp_path / "events.jsonl",
-    )
+    job = FailingJob(features, empty.checkpoints, 40)
+    everywhere = pool.launch(fail_again_and_again, job, size=2)
     assert everywhere == [["the real reason"] * 40] * 2
-    drop_passing(features, os.getpid())
+    drop_passing(features, pool.pid)
     assert not features.exists()
 
 
@@ -296,15 +290,16 @@ def test_a_full_disk_is_one_clear_error(empty):
     assert refused(empty) == f"{empty.folder}: cannot be written: No space left on device"
 
 
-def test_two_processes_write_what_one_writes(empty, tmp_path):
+def test_two_processes_write_what_one_writes(empty, pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CHUNK", sources.CHUNK)  # `store` sets it
+
     def jobs(folder):
         checkpoints = dict(empty.checkpoints)
         sizes = ((23, 4), (1, 4), (2, 1))  # one process has no row where there is one
         return [StoreJob(tmp_path / folder / str(n), checkpoints, n, chunk) for n, chunk in sizes]
 
     alone = store(empty.context, jobs("one"))
-    events = tmp_path / "events.jsonl"
-    both = launch(store, jobs("two"), plan=ProcessPlan(2, 1, "cpu"), events_file=events)
+    both = pool.launch(store, jobs("two"), size=2)
     assert both == [alone, alone]
     for ours, theirs in zip(jobs("one"), jobs("two"), strict=True):
         names = sorted(path.name for path in ours.folder.iterdir())

@@ -12,8 +12,6 @@ from alignctl.analysis.alignment import AlignmentJob, evaluate, read_table
 from alignctl.analysis.images import image_passes, passes_of
 from alignctl.config.metrics import parse_metrics
 from alignctl.datasets import load_images, open_images
-from alignctl.engine.launch import launch
-from alignctl.engine.placement import ProcessPlan
 from alignctl.metrics.comparison import Question
 from alignctl.runs import Manifest, RunDirectory
 
@@ -84,7 +82,7 @@ def streamed_run(train_run, streamed_study):
 
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_features_and_scores_are_those_of_images_in_memory(
-    streamed_run, one_process, tmp_path, monkeypatch, num_processes
+    streamed_run, one_process, pool, tmp_path, num_processes
 ):
     tables, kept = [], []
     for in_memory in (True, False):
@@ -105,8 +103,7 @@ def test_features_and_scores_are_those_of_images_in_memory(
             context = replace(one_process, events_file=run.events_file)
             assert evaluate(context, asked) == 6
         else:
-            plan = ProcessPlan(2, 1, "cpu")
-            launch(evaluate, asked, plan=plan, events_file=run.events_file)
+            pool.launch(evaluate, asked, size=2, events_file=run.events_file)
         tables.append(read_table(run))
         files = sorted(run.features.rglob("*.npy"))
         kept.append({path.relative_to(run.path): path.read_bytes() for path in files})

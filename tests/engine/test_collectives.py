@@ -6,17 +6,13 @@ import pytest
 import torch
 
 from alignctl.engine.collectives import make_mesh, sum_in_place
-from alignctl.engine.launch import launch
-from alignctl.engine.placement import ProcessPlan
 from alignctl.processes import ALONE
 
 
 @pytest.fixture(scope="module", params=[1, 2, 4], ids=lambda number: f"{number}-processes")
-def found(request, tmp_path_factory):
-    """What each worker of one launch returned, in the order of ranks."""
-    events_file = tmp_path_factory.mktemp("launch") / "events.jsonl"
-    plan = ProcessPlan(request.param, 1, "cpu")
-    return launch(workers.collect, None, plan=plan, events_file=events_file)
+def found(request, pool):
+    """What each process returned, in the order of ranks."""
+    return pool.launch(workers.collect, None, size=request.param)
 
 
 @pytest.mark.parametrize("dim", [0, 1])

@@ -18,8 +18,6 @@ import batch_norm_workers as workers
 from alignctl.config.models import TimmConfig
 from alignctl.encoders import build_network
 from alignctl.encoders.timm_models import build_timm_model
-from alignctl.engine.launch import launch
-from alignctl.engine.placement import ProcessPlan
 from alignctl.errors import ConfigError
 from alignctl.objectives import OBJECTIVES
 from alignctl.processes import ALONE
@@ -41,11 +39,9 @@ needs_gpu = [
     params=[1, 2, pytest.param(4, marks=pytest.mark.soak)],
     ids=lambda number: f"{number}-processes",
 )
-def found(request, small_study, tmp_path_factory):
-    """What each worker of one launch returned, in the order of ranks."""
-    events_file = tmp_path_factory.mktemp("launch") / "events.jsonl"
-    plan = ProcessPlan(request.param, 1, "cpu")
-    return launch(workers.compute, small_study(), plan=plan, events_file=events_file)
+def found(request, small_study, pool):
+    """What each process returned, in the order of ranks."""
+    return pool.launch(workers.compute, small_study(), size=request.param)
 
 
 @pytest.fixture(scope="module")

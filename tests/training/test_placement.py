@@ -2,8 +2,6 @@
 
 import pytest
 
-from alignctl.engine.launch import launch
-from alignctl.engine.placement import ProcessPlan
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet
@@ -37,17 +35,12 @@ def alone(study_of, train_alone, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=PLACES, ids=lambda place: f"{place[0]}-{place[1]}")
-def placed(request, study_of, tmp_path_factory):
+def placed(request, study_of, pool, tmp_path_factory):
     """(the run, its number of processes)."""
     placement, num_processes = request.param
     run = RunDirectory(tmp_path_factory.mktemp(placement) / "run")
-    launch(
-        train,
-        TrainingJob(study_of(placement), run.path),
-        plan=ProcessPlan(num_processes, 1, "cpu"),
-        events_file=run.events_file,
-        stoppable=True,
-    )
+    job = TrainingJob(study_of(placement), run.path)
+    pool.launch(train, job, size=num_processes, events_file=run.events_file)
     return run, num_processes
 
 
