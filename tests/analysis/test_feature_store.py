@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_clear_error(empty):
 
 
 def test_two_processes_write_what_one_writes(empty, pool, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", sources.CHUNK)  # `store` sets it
+    monkeypatch.setattr(feature_space, "CHUNK", feature_space.CHUNK)  # `store` sets it
 
     def jobs(folder):
         checkpoints = dict(empty.checkpoints)
