@@ -11,6 +11,7 @@ from alignctl.analysis.pooling import pooled
 from alignctl.augmentations import normalise
 from alignctl.config.training import AugmentationConfig
 from alignctl.encoders import Network
+from alignctl.encoders.activations import layer_of
 from alignctl.encoders.network import Representations
 from alignctl.errors import ConfigError
 
@@ -78,7 +79,9 @@ def _reader(network: Network, representation: str) -> Iterator[_Reader]:
     if representation in ("h", "g"):
         yield reader
         return
-    hook = network.get_submodule(representation).register_forward_hook(reader.keep)
+    layer = layer_of(network, representation)
+    assert layer is not None  # `refuse_unknown_layer` comes first
+    hook = layer.register_forward_hook(reader.keep)
     try:
         yield reader
     finally:

@@ -9,6 +9,7 @@ from torch import Tensor
 from alignctl.config import StudyConfig
 from alignctl.config.validation import nearest
 from alignctl.encoders import Network, empty_network
+from alignctl.encoders.activations import layer_of
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.models.misfit import misfit
 from alignctl.models.model_source import ModelSource
@@ -44,7 +45,7 @@ def refuse_unknown_layer(study: StudyConfig, representation: str) -> None:
         return
     network = empty_network(study)
     layers = [name for name, _ in network.named_modules() if name]
-    if representation not in layers:
+    if layer_of(network, representation) is None:
         outer = [name for name in layers if name.count(".") < 2]
         close = nearest(representation, layers)
         listed = ", ".join(["h", "g", *outer])

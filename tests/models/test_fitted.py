@@ -53,7 +53,7 @@ def test_weights_that_do_not_fit_the_config_are_named(trained, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "projector.4"])
+@pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "layer3", "projector.4"])
 def test_h_g_and_every_layer_are_representations(trained, name):
     refuse_unknown_layer(trained.config, name)
 
