@@ -10,16 +10,19 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from alignctl.analysis.weight_gap import WeightGapJob, measure, totals
+from alignctl.augmentations import normalise
 from alignctl.config.models import ViTConfig
+from alignctl.datasets import load_images
 from alignctl.encoders.torchvision_names import with_timm_names, with_torchvision_names
 from alignctl.encoders.vit import ViT
+from alignctl.metrics import compare
 from alignctl.models.fitted import load_network
 from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest
 from alignctl.verify.trained_run import check_checkpoints, check_initial_weights
 
-# Two models of three steps each, written when `vit` was torchvision's.
+# Two models, initial and after two steps, and their tables, written when `vit` was torchvision's.
 EARLIER = Path(__file__).parents[1] / "golden" / "torchvisions_vit"
 CPU = torch.device("cpu")
 
@@ -116,6 +119,21 @@ def test_a_run_of_an_earlier_version_has_the_features_of_torchvisions_network(ea
     with torch.no_grad():
         expected = theirs.eval()(images)
         torch.testing.assert_close(network(images).h, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_similarities_of_a_run_of_an_earlier_version_stay(earlier):
+    table = pd.read_csv(earlier.alignment / "test_alignment.csv").set_index("Epoch")
+    study = earlier.config
+    images = torch.from_numpy(load_images(study.dataset, "test").images)
+    pixels = normalise(images, study.augmentation)
+    for epoch in (0, 1):
+        spaces = [
+            load_network(OwnRun(earlier), name, epoch, CPU)(pixels).h for name in ("cl", "ce")
+        ]
+        found = [score.value for score in compare(*spaces, ["cka", "rsa"])]
+        expected = [table.loc[epoch, "CE_CKA"], table.loc[epoch, "CE_RSA"]]
+        assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_run_of_an_earlier_version_is_verified(earlier):
