@@ -7,7 +7,6 @@ number of threads. Nothing waits for the device.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from alignctl.config.training import AugmentationConfig
 from alignctl.randomness import uniforms
+from alignctl.transfers import to_device
 
 _NUM_ATTEMPTS = 10
 # Columns of the draws of one view: two for each attempt at a crop, then these.
@@ -47,74 +47,82 @@ class ViewParameters:
 
 
 def make_views(
-    images: Tensor,
+    crops: Callable[[slice, NDArray[np.bool_]], Tensor],
+    ids: NDArray[np.int64],
+    *,
+    shape: tuple[int, int],
+    device: torch.device,
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    num_views: int = 2,
+) -> Tensor:
+    """Random views of every image, normalised: (num_views, B, 3, H, W) float32 on the device.
+
+    crops: from rows of the num_views * B crops (the first view of all images, then the second) and
+    which of them to mirror to their pixels (n, 3, H, W) in [0, 1], in memory that may be written.
+    ids: (B,) on the host. shape: height and width of a view. A view depends on its crop and
+    (seed, epoch, id, view, config) alone; `draw_boxes` says where its crop is.
+    """
+    draws = draw_views(ids, seed=seed, epoch=epoch, num_views=num_views)
+    parameters = draw_parameters(draws.reshape(-1, NUM_DRAWS), config)
+    mean, std = _mean_and_std(config, device)
+    views = torch.empty((num_views * len(ids), 3, *shape), dtype=torch.float32, device=device)
+    for rows in _pieces(views):
+        pixels = crops(rows, parameters.flip[rows])
+        _change_colours(pixels, parameters[rows])
+        torch.sub(pixels, mean, out=views[rows]).div_(std)
+    return views.view(num_views, len(ids), 3, *shape)
+
+
+def normalise(images: Tensor, config: AugmentationConfig) -> Tensor:
+    """The images without augmentation, normalised as the views are: (B, 3, H, W) float32.
+
+    images: (B, H, W, 3) uint8 on any device.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images must be (B, H, W, 3) uint8, not {tuple(images.shape)} {images.dtype}"
+        )
+    mean, std = _mean_and_std(config, images.device)
+    planes = images.permute(0, 3, 1, 2)
+    pixels = planes.to(torch.float32, memory_format=torch.contiguous_format)
+    return pixels.div_(255).sub_(mean).div_(std)
+
+
+def draw_views(
+    ids: NDArray[np.int64], *, seed: int, epoch: int, num_views: int = 2
+) -> NDArray[np.float64]:
+    """The random numbers of each view of some images: (num_views, n, NUM_DRAWS) in [0, 1)."""
+    return np.stack(
+        [
+            uniforms(seed, "views", epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
+            for view in range(num_views)
+        ]
+    )
+
+
+def draw_boxes(
     ids: NDArray[np.int64],
     *,
     config: AugmentationConfig,
     seed: int,
     epoch: int,
     num_views: int = 2,
-) -> Tensor:
-    """Random views of every image, normalised: (num_views, B, 3, H, W) float32.
+) -> Callable[[slice, int, int], NDArray[np.int64]]:
+    """The crops of the views of some images, once the size of the whole images is known.
 
-    images: (B, H, W, 3) or (B, 3, H, W) uint8 on any device; the views are on the same one.
-    ids: (B,) on the host. A view depends on its image and (seed, epoch, id, view, config) alone.
+    Returns a function of rows of `ids` and of the height and width of those images: top, left,
+    height and width, (num_views, m, 4).
     """
-    columns = _to_planes(images).permute(0, 3, 1, 2).contiguous()  # (B, W, 3, H)
-    num_images, width, _, height = columns.shape
-    assert len(ids) == num_images
-    draws = np.concatenate(draw_views(ids, seed=seed, epoch=epoch, num_views=num_views))
-    crops = draw_crops(draws, config, height=height, width=width)
-    parameters = draw_parameters(draws, config)
-    sources = np.tile(np.arange(num_images), num_views)
-    views = columns.new_empty((len(sources), 3, height, width), dtype=torch.float32)
-    _colour_and_normalise(
-        lambda rows: _crop_and_flip(columns, sources[rows], crops[rows], parameters.flip[rows]),
-        parameters,
-        config,
-        out=views,
-    )
-    return views.view(num_views, num_images, 3, height, width)
+    draws = draw_views(ids, seed=seed, epoch=epoch, num_views=num_views)
 
+    def boxes(rows: slice, height: int, width: int) -> NDArray[np.int64]:
+        chosen = draws[:, rows]
+        flat = draw_crops(chosen.reshape(-1, NUM_DRAWS), config, height=height, width=width)
+        return flat.reshape(*chosen.shape[:2], 4)
 
-def finish_views(
-    crops: Tensor, ids: NDArray[np.int64], *, config: AugmentationConfig, seed: int, epoch: int
-) -> Tensor:
-    """The views whose crops were cut elsewhere, at the size of a view: (V, B, 3, H, W) float32.
-
-    crops: (B, V, H, W, 3) uint8 on any device, all crops of an image together. ids: (B,) on the
-    host. What follows the crop is what `make_views` does to the same image, epoch and view.
-    """
-    num_images, num_views, height, width, _ = crops.shape
-    assert len(ids) == num_images
-    draws = np.concatenate(draw_views(ids, seed=seed, epoch=epoch, num_views=num_views))
-    parameters = draw_parameters(draws, config)
-    planes = crops.permute(1, 0, 4, 2, 3).flatten(0, 1)
-    views = planes.new_empty(planes.shape, dtype=torch.float32)
-    _colour_and_normalise(
-        lambda rows: _flip(planes[rows], parameters.flip[rows]), parameters, config, out=views
-    )
-    return views.view(num_views, num_images, 3, height, width)
-
-
-def normalise(images: Tensor, config: AugmentationConfig) -> Tensor:
-    """The images without augmentation, normalised as the views are: (B, 3, H, W) float32.
-
-    images: (B, H, W, 3) or (B, 3, H, W) uint8 on any device.
-    """
-    mean, std = _mean_and_std(config, images.device)
-    pixels = _to_planes(images).to(torch.float32, memory_format=torch.contiguous_format)
-    return pixels.div_(255).sub_(mean).div_(std)
-
-
-def draw_views(
-    ids: NDArray[np.int64], *, seed: int, epoch: int, num_views: int
-) -> list[NDArray[np.float64]]:
-    """The random numbers of each view of some images: (n, NUM_DRAWS) in [0, 1) for every view."""
-    return [
-        uniforms(seed, "views", epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
-        for view in range(num_views)
-    ]
+    return boxes
 
 
 def draw_parameters(draws: NDArray[np.float64], config: AugmentationConfig) -> ViewParameters:
@@ -215,35 +223,12 @@ def blur(images: Tensor) -> Tensor:
     return (rows[..., :-2] + rows[..., 2:]).mul_(side).add_(rows[..., 1:-1] * middle)
 
 
-def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The array on the device, without waiting; on a CPU it keeps the array's memory."""
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":  # a copy from pageable memory would make the host wait
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 _COLOUR_OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
     adjust_brightness,
     adjust_contrast,
     adjust_saturation,
     adjust_hue,
 )
-
-
-def _colour_and_normalise(
-    crop: Callable[[slice], Tensor],
-    parameters: ViewParameters,
-    config: AugmentationConfig,
-    *,
-    out: Tensor,
-) -> None:
-    """Write the views, some rows at a time; crop: from rows to their pixels in [0, 1]."""
-    mean, std = _mean_and_std(config, out.device)
-    for rows in _pieces(out):
-        pixels = crop(rows)
-        _change_colours(pixels, parameters[rows])
-        torch.sub(pixels, mean, out=out[rows]).div_(std)
 
 
 def _change_colours(pixels: Tensor, parameters: ViewParameters) -> None:
@@ -285,65 +270,6 @@ def _blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
     return (images * weights).add_(others * (1 - weights)).clamp_(0, 1)
 
 
-def _flip(planes: Tensor, flips: NDArray[np.bool_]) -> Tensor:
-    """The planes (n, 3, H, W) uint8 as float32 in [0, 1], some of them mirrored."""
-    pixels = planes.to(torch.float32).div_(255)
-    if flips.any():
-        rows = to_device(np.flatnonzero(flips), pixels.device)
-        pixels.index_copy_(0, rows, pixels.index_select(0, rows).flip(3))
-    return pixels
-
-
-def _crop_and_flip(
-    columns: Tensor,
-    sources: NDArray[np.int64],
-    crops: NDArray[np.int64],
-    flips: NDArray[np.bool_],
-) -> Tensor:
-    """The crops at the size of the whole image: (n, 3, H, W) float32 in [0, 1].
-
-    columns: (B, W, 3, H) uint8; sources: (n,) which image each crop is of.
-    """
-    _, width, _, height = columns.shape
-    top, left, crop_height, crop_width = crops.T
-    across = _taps(left, crop_width, num_outputs=width)
-    flipped = flips[:, None]  # read from right to left
-    across = [np.where(flipped, array[..., ::-1], array) for array in across]
-    down = _taps(top, crop_height, num_outputs=height)
-    wide = _interpolate(columns, sources, across)
-    rows = wide.permute(0, 3, 2, 1).contiguous()  # (n, H, 3, W)
-    whole = _interpolate(rows, np.arange(len(sources)), down)
-    return whole.transpose(1, 2).contiguous().div_(255)
-
-
-def _taps(
-    start: NDArray[np.int64], size: NDArray[np.int64], *, num_outputs: int
-) -> list[NDArray[Any]]:
-    """The two lines around each output line, (2, n, num_outputs), and the weight of the second.
-
-    A crop is never larger than the image and so is only enlarged, where the triangle filter of
-    an antialiased resize has two taps.
-    """
-    last = size[:, None] - 1
-    centres = (np.arange(num_outputs) + 0.5) * (size[:, None] / num_outputs) - 0.5
-    centres = np.clip(centres, 0, last)
-    low = centres.astype(np.int64)
-    return [np.stack((low, np.minimum(low + 1, last))) + start[:, None], centres - low]
-
-
-def _interpolate(lines: Tensor, sources: NDArray[np.int64], taps: list[NDArray[Any]]) -> Tensor:
-    """Lines between the lines of each source: (n, num_lines, ...) float32.
-
-    lines: (B, num_lines, ...); sources: (n,).
-    """
-    num_lines = lines.shape[1]
-    flat = lines.flatten(2).flatten(0, 1)
-    pairs = to_device((taps[0] + sources[:, None] * num_lines).reshape(2, -1), lines.device)
-    weights = to_device(taps[1].astype(np.float32).reshape(-1, 1), lines.device)
-    low, high = (flat.index_select(0, rows).to(torch.float32) for rows in pairs.unbind())
-    return high.sub_(low).mul_(weights).add_(low).view(len(sources), *lines.shape[1:])
-
-
 def _central_crop(height: int, width: int, ratios: tuple[float, float]) -> tuple[int, int]:
     """Height and width of the largest crop whose ratio is allowed."""
     if width / height < ratios[0]:
@@ -359,15 +285,6 @@ def _pieces(views: Tensor) -> list[slice]:
     if views.device.type != "cpu":
         size = max(1, len(views))
     return [slice(start, start + size) for start in range(0, len(views), size)]
-
-
-def _to_planes(images: Tensor) -> Tensor:
-    """The images as (B, 3, H, W), not copied."""
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"images must be (B, H, W, 3) uint8, not {tuple(images.shape)} {images.dtype}"
-        )
-    return images.permute(0, 3, 1, 2) if images.shape[3] == 3 else images
 
 
 def _mean_and_std(config: AugmentationConfig, device: torch.device) -> tuple[Tensor, Tensor]:

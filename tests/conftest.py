@@ -10,6 +10,8 @@ from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.runs import Manifest, RunDirectory
 
+sys.path.insert(0, str(Path(__file__).parent / "workers"))  # for processes that tests start too
+
 _TESTS = os.getpid()
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
+from whole_batches import views_of, views_of_crops
 
 from alignctl.augmentations import (
     NUM_DRAWS,
@@ -20,8 +21,6 @@ from alignctl.augmentations import (
     blur,
     draw_crops,
     draw_parameters,
-    finish_views,
-    make_views,
     normalise,
     to_gray,
 )
@@ -112,7 +111,7 @@ def restored_threads() -> Iterator[None]:
 @pytest.mark.parametrize("config", [CROP_ONLY, EVERYTHING], ids=["crop", "everything"])
 def test_views_match_torchvision_image_by_image(height, width, config):
     images = photos(60, height, width)
-    views = make_views(images, np.arange(60), config=config, seed=5, epoch=3)
+    views = views_of(images, np.arange(60), config=config, seed=5, epoch=3)
     assert views.shape == (2, 60, 3, height, width)
     assert views.dtype == torch.float32
     for view in range(2):
@@ -164,12 +163,11 @@ def test_normalised_images_match_torchvision():
     expected = reference.normalize(planes / 255, list(config.mean), list(config.std))
     torch.testing.assert_close(normalise(images, config), expected)
     assert normalise(images, config).is_contiguous()
-    assert torch.equal(normalise(planes, config), normalise(images, config))
 
 
 def test_a_view_without_augmentation_is_the_normalised_image():
     images = photos(5)
-    views = make_views(images, np.arange(5), config=NOTHING, seed=0, epoch=0)
+    views = views_of(images, np.arange(5), config=NOTHING, seed=0, epoch=0)
     assert torch.equal(views[0], normalise(images, NOTHING))
     assert torch.equal(views[1], views[0])
 
@@ -179,8 +177,8 @@ def test_a_view_without_augmentation_is_the_normalised_image():
 def test_a_view_does_not_depend_on_the_rest_of_the_batch(ids, num_views):
     images = photos(100, 24, 31)
     arguments = {"config": EVERYTHING, "seed": 1, "epoch": 7}
-    every = make_views(images, np.arange(100), num_views=3, **arguments)
-    some = make_views(images[ids], np.array(ids), num_views=num_views, **arguments)
+    every = views_of(images, np.arange(100), num_views=3, **arguments)
+    some = views_of(images[ids], np.array(ids), num_views=num_views, **arguments)
     assert torch.equal(some, every[:num_views, ids])
 
 
@@ -190,24 +188,17 @@ def test_views_do_not_depend_on_the_number_of_threads(size, restored_threads):
     views = []
     for num_threads in (1, 2):
         torch.set_num_threads(num_threads)
-        views.append(make_views(images, np.arange(24), config=EVERYTHING, seed=0, epoch=0))
+        views.append(views_of(images, np.arange(24), config=EVERYTHING, seed=0, epoch=0))
     assert torch.equal(views[0], views[1])
-
-
-def test_both_layouts_of_images_give_the_same_views():
-    images = photos(9, 8, 10)
-    arguments = {"ids": np.arange(9), "config": EVERYTHING, "seed": 0, "epoch": 0}
-    planes = images.permute(0, 3, 1, 2).contiguous()
-    assert torch.equal(make_views(images, **arguments), make_views(planes, **arguments))
 
 
 def test_seed_epoch_and_view_each_give_other_views():
     images = photos(8)[2:]
     arguments = {"ids": np.arange(2, 8), "config": AugmentationConfig()}
     views = [
-        *make_views(images, seed=0, epoch=0, **arguments),
-        make_views(images, seed=1, epoch=0, **arguments)[0],
-        make_views(images, seed=0, epoch=1, **arguments)[0],
+        *views_of(images, seed=0, epoch=0, **arguments),
+        views_of(images, seed=1, epoch=0, **arguments)[0],
+        views_of(images, seed=0, epoch=1, **arguments)[0],
     ]
     for first in range(4):
         for second in range(first):
@@ -217,7 +208,7 @@ def test_seed_epoch_and_view_each_give_other_views():
 def test_views_touch_neither_the_images_nor_global_randomness():
     images = photos(6)
     before, state = images.clone(), torch.get_rng_state()
-    make_views(images, np.arange(6), config=EVERYTHING, seed=0, epoch=0)
+    views_of(images, np.arange(6), config=EVERYTHING, seed=0, epoch=0)
     assert torch.equal(images, before)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -313,7 +304,7 @@ def test_each_operation_comes_as_often_as_its_probability_says():
 def test_the_share_of_grey_views_is_that_of_the_config():
     images = torch.tensor([200, 100, 50], dtype=torch.uint8).expand(4000, 4, 4, 3)
     config = AugmentationConfig(jitter_probability=0, mean=(0, 0, 0), std=(1, 1, 1))
-    views = make_views(images, np.arange(4000), config=config, seed=0, epoch=0, num_views=1)[0]
+    views = views_of(images, np.arange(4000), config=config, seed=0, epoch=0, num_views=1)[0]
     grey = (views[:, 0] == views[:, 2]).flatten(1).all(dim=1)
     assert grey.float().mean() == pytest.approx(0.2, abs=0.025)
 
@@ -344,8 +335,8 @@ def test_crops_cut_elsewhere_become_the_views_of_whole_crops():
     config = EVERYTHING.model_copy(update={"crop_scale": (1, 1), "crop_ratio": (1, 1)})
     images, ids = photos(40), np.arange(100, 140)
     crops = torch.stack([images, images], dim=1)
-    finished = finish_views(crops, ids, config=config, seed=4, epoch=2)
-    assert torch.equal(finished, make_views(images, ids, config=config, seed=4, epoch=2))
+    finished = views_of_crops(crops, ids, config=config, seed=4, epoch=2)
+    assert torch.equal(finished, views_of(images, ids, config=config, seed=4, epoch=2))
     assert torch.equal(crops[:, 0], images), "the crops are left alone"
     assert finished.is_contiguous()
 
@@ -353,17 +344,17 @@ def test_crops_cut_elsewhere_become_the_views_of_whole_crops():
 def test_every_view_of_an_image_has_its_own_crop():
     first, second = photos(6, seed=1), photos(6, seed=2)
     crops = torch.stack([first, second], dim=1)
-    views = finish_views(crops, np.arange(6), config=NOTHING, seed=0, epoch=0)
+    views = views_of_crops(crops, np.arange(6), config=NOTHING, seed=0, epoch=0)
     assert torch.equal(views[0], normalise(first, NOTHING))
     assert torch.equal(views[1], normalise(second, NOTHING))
 
 
 def test_an_empty_batch_has_no_views():
     none = np.empty(0, dtype=np.int64)
-    views = make_views(photos(3)[:0], none, config=EVERYTHING, seed=0, epoch=0)
+    views = views_of(photos(3)[:0], none, config=EVERYTHING, seed=0, epoch=0)
     assert views.shape == (2, 0, 3, 32, 32)
     crops = torch.stack([photos(3)[:0]] * 2, dim=1)
-    assert torch.equal(finish_views(crops, none, config=EVERYTHING, seed=0, epoch=0), views)
+    assert torch.equal(views_of_crops(crops, none, config=EVERYTHING, seed=0, epoch=0), views)
 
 
 @pytest.mark.parametrize(
@@ -382,10 +373,10 @@ def test_views_on_a_gpu_are_those_on_the_cpu_and_never_wait():
     there = images.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        views = make_views(there, **arguments)
-        finished = finish_views(torch.stack([there, there], dim=1), **arguments)
+        views = views_of(there, **arguments)
+        finished = views_of_crops(torch.stack([there, there], dim=1), **arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    torch.testing.assert_close(views.cpu(), make_views(images, **arguments), rtol=0, atol=5e-5)
-    expected = finish_views(torch.stack([images, images], dim=1), **arguments)
+    torch.testing.assert_close(views.cpu(), views_of(images, **arguments), rtol=0, atol=5e-5)
+    expected = views_of_crops(torch.stack([images, images], dim=1), **arguments)
     torch.testing.assert_close(finished.cpu(), expected, rtol=0, atol=5e-5)

@@ -20,7 +20,7 @@ from alignctl.analysis.metric_names import SAMPLE_COLUMNS, rows_of, with_sample_
 from alignctl.analysis.same_data import doubts_about
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
-from alignctl.datasets import EncodedImageSet, ImageSet, Split, loading_writes, open_images
+from alignctl.datasets import ImageSet, Split, loading_writes, open_images
 from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
 from alignctl.errors import AlignctlError, CheckpointError
@@ -135,11 +135,11 @@ def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
 
 def _images(
     context: WorkerContext, run: RunDirectory, job: AlignmentJob, splits: set[Split]
-) -> dict[Split, ImageSet | EncodedImageSet]:
+) -> dict[Split, ImageSet]:
     config = job.models.config
     dataset = job.dataset or config.dataset
 
-    def load() -> dict[Split, ImageSet | EncodedImageSet]:
+    def load() -> dict[Split, ImageSet]:
         return {split: open_images(dataset, split) for split in sorted(splits)}
 
     images = context.in_turn(load) if loading_writes(dataset) else load()
@@ -181,7 +181,7 @@ def _evaluate_one(
     job: AlignmentJob,
     models: _Models,
     split: str,
-    images: ImageSet | EncodedImageSet,
+    images: ImageSet,
 ) -> list[AlignmentRow]:
     indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
     passes = image_passes(images, share_in_chunks(len(images.ids), context), context.device)

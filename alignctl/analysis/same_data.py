@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alignctl.config.datasets import DatasetConfig
 from alignctl.config.execution import needing_proof
-from alignctl.datasets import EncodedImageSet, ImageSet, Split, data_digest
+from alignctl.datasets import ImageSet, Split
 from alignctl.errors import DataError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.manifest import package_versions, shortened
@@ -14,7 +14,7 @@ _DECODER = "pillow"
 
 
 def doubts_about(
-    run: RunDirectory, images: Mapping[Split, ImageSet | EncodedImageSet], dataset: DatasetConfig
+    run: RunDirectory, images: Mapping[Split, ImageSet], dataset: DatasetConfig
 ) -> list[str]:
     """Lines to warn with where it cannot be checked that these are the run's images.
 
@@ -39,7 +39,7 @@ def doubts_about(
 
 
 def _doubts_about_training(
-    run: RunDirectory, manifest: Manifest, found: ImageSet | EncodedImageSet, where: str
+    run: RunDirectory, manifest: Manifest, found: ImageSet, where: str
 ) -> list[str]:
     if manifest.num_train_images not in (None, len(found.ids)):
         images = f"{len(found.ids):,} training images here, {manifest.num_train_images:,} then"
@@ -49,13 +49,13 @@ def _doubts_about_training(
             f"{run.path}: is of an earlier version, which kept no digest of the training images; "
             "that these are the same is not checked"
         ]
-    here = data_digest(found)
+    here = found.digest
     if here == manifest.training_data:
         return []
     then = manifest.training_data
     digests = f"SHA-256 {shortened(here)} here, {shortened(then)} then"
     before, now = manifest.versions.get(_DECODER), package_versions()[_DECODER]
-    if isinstance(found, ImageSet) and before not in (None, now):
+    if found.digest_covers_pixels and before not in (None, now):
         return [
             f"{where}: the training images differ from those of {run.path} ({digests}), which "
             f"were decoded by {_DECODER} {before} ({now} here); last digits may differ"

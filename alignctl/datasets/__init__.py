@@ -13,11 +13,10 @@ from alignctl.config.datasets import (
 from alignctl.datasets.digits import digits_source
 from alignctl.datasets.hub import hub_source
 from alignctl.datasets.image_folder import find_test_folder, image_folder_source
+from alignctl.datasets.image_set import ImageSet
+from alignctl.datasets.in_memory import ImagesInMemory
 from alignctl.datasets.parquet import parquet_source
-from alignctl.datasets.proof import data_digest
 from alignctl.datasets.source import (
-    EncodedImageSet,
-    ImageSet,
     Source,
     Split,
     SplitSummary,
@@ -32,12 +31,11 @@ from alignctl.errors import AlignctlError, MissingSplitError
 
 __all__ = [
     "DATASETS",
-    "EncodedImageSet",
     "ImageSet",
+    "ImagesInMemory",
     "Source",
     "Split",
     "SplitSummary",
-    "data_digest",
     "load_images",
     "missing_test_split",
     "open_images",
@@ -82,7 +80,7 @@ def missing_test_split(config: DatasetConfig) -> str | None:
     return None
 
 
-def open_images(config: DatasetConfig, split: Split) -> ImageSet | EncodedImageSet:
+def open_images(config: DatasetConfig, split: Split) -> ImageSet:
     """The images of one split that the config chooses, in memory or not, as it says.
 
     Raises what `load_images` raises; of images that are not in memory only the first is looked at.
@@ -105,7 +103,7 @@ def read_all_images(config: DatasetConfig, split: Split) -> int:
     return refuse_unreadable_images(DATASETS[config.name](config, split), config, split)
 
 
-def load_images(config: DatasetConfig, split: Split) -> ImageSet:
+def load_images(config: DatasetConfig, split: Split) -> ImagesInMemory:
     """The images of one split that the config chooses, decoded into memory whatever it says.
 
     Raises ConfigError for what the config asks in vain, DataError for what cannot be read.

@@ -1,24 +1,15 @@
 """The digest by which images and labels are known again."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from alignctl.datasets.source import EncodedImageSet, ImageSet
 
-
-def data_digest(found: ImageSet | EncodedImageSet) -> str:
-    """SHA-256 of images, labels and ids, wherever they were read from.
-
-    Of images that are not in memory: of labels, ids, the names of classes, and the names of files
-    or the sizes of images.
-    """
+def sha256_of(*parts: NDArray[Any] | bytes) -> str:
+    """SHA-256 of arrays, in the order of their elements, and of bytes, one after the other."""
     total = hashlib.sha256()
-    if isinstance(found, ImageSet):
-        total.update(np.ascontiguousarray(found.images).data)
-    for array in (found.labels, found.ids):
-        total.update(np.ascontiguousarray(array).data)
-    if isinstance(found, EncodedImageSet):
-        total.update("\0".join(found.class_names).encode())
-        total.update(found.marks)
+    for part in parts:
+        total.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
     return total.hexdigest()

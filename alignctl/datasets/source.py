@@ -13,12 +13,13 @@ from alignctl.config.datasets import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import (
-    EncodedImage,
     losses_in_headers,
     open_image,
     refuse_unreadable,
 )
+from alignctl.datasets.in_memory import ImagesInMemory
 from alignctl.datasets.numbered_classes import refuse_ambiguous_numbers
+from alignctl.datasets.streamed import StreamedImages
 from alignctl.errors import ConfigError
 
 Split = Literal["train", "test"]
@@ -51,53 +52,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """The images that a study uses, in memory.
-
-    images: (N, H, W, 3) uint8. labels: (N,) index into class_names, the chosen classes.
-    ids: (N,) index of each image in the whole split, ascending.
-    notices: what is to be known of them, a line each.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    notices: tuple[str, ...] = ()
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of every image."""
-        return self.images.shape[1], self.images.shape[2]
-
-
-@dataclass(frozen=True)
-class EncodedImageSet:
-    """The images that a study uses, to be decoded anew whenever they are looked at.
-
-    encoded: see `Source`; marks: of these images. labels, ids, class_names, notices: see
-    `ImageSet`; what images lose is looked up in the headers of some of them.
-    image_size, resize: what un-augmented images are brought to; see `decode_images`.
-    workers: decoding processes as configured, None where that is left open.
-    """
-
-    encoded: Callable[[NDArray[np.int64]], Iterator[EncodedImage]]
-    marks: bytes
-    labels: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    image_size: int
-    resize: int | None
-    workers: int | None
-    notices: tuple[str, ...] = ()
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of every image once it is decoded."""
-        return self.image_size, self.image_size
-
-
-@dataclass(frozen=True)
 class _Selection:
     """Which images of a split are used; see `ImageSet`."""
 
@@ -106,7 +60,7 @@ class _Selection:
     class_names: tuple[str, ...]
 
 
-def select_images(source: Source, config: DatasetSelection, split: Split) -> ImageSet:
+def select_images(source: Source, config: DatasetSelection, split: Split) -> ImagesInMemory:
     """The images of the chosen classes, read from the source.
 
     Raises ConfigError if `classes` or `images_per_class` ask for what the source does not have.
@@ -115,10 +69,10 @@ def select_images(source: Source, config: DatasetSelection, split: Split) -> Ima
     images = np.ascontiguousarray(source.read(chosen.ids))
     lost = source.losses and source.losses.notice(f"the {len(images):,} {split} images")
     notices = (*source.notices, lost) if lost else source.notices
-    return ImageSet(images=images, notices=notices, **vars(chosen))
+    return ImagesInMemory(images=images, notices=notices, **vars(chosen))
 
 
-def select_encoded(source: Source, config: StreamableConfig, split: Split) -> EncodedImageSet:
+def select_encoded(source: Source, config: StreamableConfig, split: Split) -> StreamedImages:
     """The images of the chosen classes, of which the first one is decoded to see that it can be.
 
     Raises what `select_images` raises, and DataError for a damaged first image.
@@ -129,7 +83,7 @@ def select_encoded(source: Source, config: StreamableConfig, split: Split) -> En
     chosen = _select(source, config, split)
     open_image(next(source.encoded(chosen.ids[:1])))
     lost = _lost_when_decoded(source, chosen.ids, split)
-    return EncodedImageSet(
+    return StreamedImages(
         encoded=source.encoded,
         marks=source.marks(chosen.ids),
         image_size=config.image_size,

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alignctl.augmentations import make_views, to_device
+from alignctl.augmentations import draw_boxes, make_views
 from alignctl.config import StudyConfig
 from alignctl.config.placement import refuse_unfilled_batch
-from alignctl.datasets import ImageSet, data_digest, open_images, summary_of
+from alignctl.datasets import open_images, summary_of
+from alignctl.datasets.image_set import Crops, TrainingImages
 from alignctl.datasets.labels import refuse_too_few_classes
 from alignctl.encoders import check_image_size
 from alignctl.errors import MissingSplitError
@@ -21,52 +23,7 @@ from alignctl.objectives import ViewBatch
 from alignctl.processes import ALONE, Processes
 from alignctl.randomness import uniforms_float32
 from alignctl.training.batches import draw_batches
-from alignctl.training.streaming import StreamedImages
-
-
-class TrainingImages(Protocol):
-    """Where the views of the training images come from."""
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of a view."""
-
-    def views(
-        self, batches: NDArray[np.int64], *, epoch: int, received: Callable[[], None]
-    ) -> Generator[Tensor, None, None]:
-        """The views of each batch on the device, (V, B, 3, H, W) float32, in order.
-
-        batches: (num_batches, B) positions among the training images. received: called whenever
-        some images have come. A view depends on (image, seed, epoch, id, view, config) alone.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class ImagesInMemory:
-    """All training images, as uint8 on the device."""
-
-    study: StudyConfig
-    images: Tensor
-    """(N, H, W, 3) uint8 on the device."""
-    ids: NDArray[np.int64]
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of a view."""
-        return self.images.shape[1], self.images.shape[2]
-
-    def views(
-        self, batches: NDArray[np.int64], *, epoch: int, received: Callable[[], None]
-    ) -> Generator[Tensor, None, None]:
-        """The views of each batch."""
-        for batch in batches:
-            yield make_views(
-                self.images[to_device(batch, self.images.device)],
-                self.ids[batch],
-                config=self.study.augmentation,
-                seed=self.study.seed,
-                epoch=epoch,
-            )
+from alignctl.transfers import to_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +32,15 @@ class TrainingData:
 
     study: StudyConfig
     images: TrainingImages
+    image_shape: tuple[int, int]
+    """Height and width of a view."""
     device: torch.device
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     num_classes: int
     digest: str
-    """See `data_digest`; the pixels of images that are not in memory are proven by the digest of
-    each epoch's batches."""
+    """See `ImageSet`; pixels that it does not cover are proven by the digest of each epoch's
+    batches."""
     notices: tuple[str, ...] = ()
     """What is to be known of the images, a line each."""
 
@@ -89,11 +48,6 @@ class TrainingData:
     def steps_per_epoch(self) -> int:
         """Complete batches in one epoch."""
         return len(self.ids) // self.study.training.batch_size
-
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of a view."""
-        return self.images.image_shape
 
     def batches(
         self,
@@ -109,17 +63,9 @@ class TrainingData:
         received: called whenever some images have been decoded. Images that are not in memory are
         decoded ahead until the generator is closed.
         """
-        training = self.study.training
-        positions = draw_batches(
-            self.labels,
-            self.ids,
-            batch_size=training.batch_size,
-            method=training.batches,
-            seed=self.study.seed,
-            epoch=epoch,
-        )
+        positions = self._positions(epoch)
         shares = positions.reshape(len(positions), peers.size, -1)[first_step:, peers.rank]
-        with closing(self.images.views(shares, epoch=epoch, received=received)) as views:
+        with closing(self._views(self.ids[shares], epoch, received)) as views:
             for batch, images in zip(shares, views, strict=True):
                 yield ViewBatch(
                     images=images,
@@ -141,28 +87,51 @@ class TrainingData:
             for purpose, num_draws in self.study.batch_needs.uniforms.items()
         }
 
+    def _positions(self, epoch: int) -> NDArray[np.int64]:
+        training = self.study.training
+        return draw_batches(
+            self.labels,
+            self.ids,
+            batch_size=training.batch_size,
+            method=training.batches,
+            seed=self.study.seed,
+            epoch=epoch,
+        )
+
+    def _views(
+        self, batches: NDArray[np.int64], epoch: int, received: Callable[[], None]
+    ) -> Generator[Tensor, None, None]:
+        """The views of each batch of ids on the device, (V, B, 3, H, W) float32, in order."""
+        drawn: dict[str, Any] = {
+            "config": self.study.augmentation,
+            "seed": self.study.seed,
+            "epoch": epoch,
+        }
+
+        def take(ids: NDArray[np.int64], crops: Crops) -> Tensor:
+            return make_views(crops, ids, shape=self.image_shape, device=self.device, **drawn)
+
+        boxes = partial(draw_boxes, **drawn)
+        return self.images.crops(list(batches), boxes, take=take, received=received)
+
 
 def load_training_data(study: StudyConfig, device: torch.device) -> TrainingData:
-    """The train split, in memory or not.
+    """The train split.
 
     Raises ConfigError where it does not fill one batch, or lacks the labels of an objective.
     """
     found = open_images(study.dataset, "train")
     refuse_too_few_classes(study.objectives, found.class_names)
     refuse_unfilled_batch(study, len(found.ids))
-    images: TrainingImages
-    if isinstance(found, ImageSet):
-        images = ImagesInMemory(study, torch.from_numpy(found.images).to(device), found.ids)
-    else:
-        images = StreamedImages(study, found, device)
     return TrainingData(
         study=study,
-        images=images,
+        images=found.for_training(device),
+        image_shape=found.image_shape,
         device=device,
         labels=found.labels,
         ids=found.ids,
         num_classes=len(found.class_names),
-        digest=data_digest(found),
+        digest=found.digest,
         notices=found.notices,
     )
 

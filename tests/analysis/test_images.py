@@ -11,7 +11,7 @@ from alignctl.analysis import images as module
 from alignctl.analysis.alignment import AlignmentJob, evaluate, read_table
 from alignctl.analysis.images import image_passes, passes_of
 from alignctl.config.metrics import parse_metrics
-from alignctl.datasets import load_images, open_images
+from alignctl.datasets import load_images, open_images, streamed
 from alignctl.metrics.comparison import Question
 from alignctl.runs import Manifest, RunDirectory
 
@@ -67,7 +67,7 @@ def test_pixels_are_those_of_torchvisions_resize_and_centre_crop(tmp_path, strea
 
 def test_nothing_is_decoded_before_the_first_pass_is_asked_for(streamed_study, monkeypatch):
     images = open_images(streamed_study("dataset.workers=1").dataset, "test")
-    monkeypatch.setattr(module, "decoded_ahead", None)
+    monkeypatch.setattr(streamed, "decoded_ahead", None)
     passes = image_passes(images, [slice(0, 5)], CPU)
     passes.close()
     with pytest.raises(TypeError, match="not callable"):

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from alignctl.augmentations import make_views
+from alignctl.augmentations import draw_boxes, make_views
 from alignctl.config.training import AugmentationConfig
+from alignctl.datasets.device_crops import crops_of
 
 CONFIG = AugmentationConfig()
 JITTER = (CONFIG.brightness, CONFIG.contrast, CONFIG.saturation, CONFIG.hue)
@@ -28,8 +29,16 @@ JITTER = (CONFIG.brightness, CONFIG.contrast, CONFIG.saturation, CONFIG.hue)
 
 def alignctl_views(images: Tensor) -> Callable[[], object]:
     """Two views of every image (n, H, W, 3) uint8, by us."""
-    ids = np.arange(len(images))
-    return lambda: make_views(images, ids, config=CONFIG, seed=0, epoch=0)
+    ids, shape = np.arange(len(images)), (images.shape[1], images.shape[2])
+
+    def work() -> Tensor:
+        boxes = draw_boxes(ids, config=CONFIG, seed=0, epoch=0)(slice(None), *shape)
+        crops = crops_of(images, boxes)
+        return make_views(
+            crops, ids, shape=shape, device=images.device, config=CONFIG, seed=0, epoch=0
+        )
+
+    return work
 
 
 def torchvision_views(images: Tensor) -> Callable[[], object]:

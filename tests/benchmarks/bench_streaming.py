@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -24,11 +25,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from alignctl.augmentations import draw_boxes
 from alignctl.config import StudyConfig
 from alignctl.config.load import load_study
-from alignctl.datasets.streaming import decoded_ahead
+from alignctl.datasets.decoding_ahead import decoded_ahead
+from alignctl.datasets.streamed import StreamedCrops, decode_crops
 from alignctl.training.data import load_training_data
-from alignctl.training.streaming import StreamedImages
 
 SIZE = 224
 WORKERS = (0, 1, 2)
@@ -61,17 +63,18 @@ def study_of(root: Path, *, batch_size: int, workers: int) -> StudyConfig:
 def our_crops(study: StudyConfig) -> Callable[[], int]:
     """The crops of one epoch, in memory of this process."""
     data = load_training_data(study, torch.device("cpu"))
-    assert isinstance(data.images, StreamedImages)
-    images = data.images
+    assert isinstance(data.images, StreamedCrops)
+    images = data.images.images
+    boxes = partial(draw_boxes, config=study.augmentation, seed=study.seed, epoch=0)
     batches = list(data.ids.reshape(-1, study.training.batch_size))
 
     def work() -> int:
         crops = decoded_ahead(
             batches,
-            images.crops(epoch=0),
+            decode_crops(images, boxes),
             shape=(2, SIZE, SIZE, 3),
             take=lambda ids, pixels: torch.from_numpy(pixels).clone(),
-            num_processes=images.images.workers or 0,
+            num_processes=images.workers or 0,
         )
         return sum(len(batch) for batch in crops)
 

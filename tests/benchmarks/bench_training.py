@@ -16,9 +16,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from alignctl.augmentations import make_views
+from alignctl.augmentations import draw_boxes, make_views
 from alignctl.config import StudyConfig
 from alignctl.config.load import load_study
+from alignctl.datasets.device_crops import crops_of
 from alignctl.objectives import ViewBatch
 from alignctl.training.cohort import build_member
 from alignctl.training.worker import ask_for_repeatable_kernels
@@ -32,8 +33,10 @@ def random_images(study: StudyConfig, size: int, device: torch.device) -> torch.
 
 def make_batch(study: StudyConfig, images: torch.Tensor, num_classes: int) -> ViewBatch:
     """Two views of every image, with random labels."""
-    ids = np.arange(len(images))
-    views = make_views(images, ids, config=study.augmentation, seed=0, epoch=0)
+    ids, shape = np.arange(len(images)), (images.shape[1], images.shape[2])
+    drawn = {"config": study.augmentation, "seed": 0, "epoch": 0}
+    crops = crops_of(images, draw_boxes(ids, **drawn)(slice(None), *shape))
+    views = make_views(crops, ids, shape=shape, device=images.device, **drawn)
     labels = torch.randint(0, num_classes, (len(images),), device=images.device)
     return ViewBatch(images=views, labels=labels, ids=torch.from_numpy(ids).to(images.device))
 

@@ -10,20 +10,22 @@ from pydantic import TypeAdapter
 from alignctl.config.datasets import DatasetConfig, DatasetSelection, StreamableConfig
 from alignctl.datasets import DATASETS, load_images
 from alignctl.datasets.conversion import Loss, Losses
+from alignctl.datasets.in_memory import ImagesInMemory
 from alignctl.datasets.source import (
-    EncodedImageSet,
-    ImageSet,
     Source,
     select_encoded,
     select_images,
 )
+from alignctl.datasets.streamed import StreamedImages
 from alignctl.errors import ConfigError
 
 LABELS = np.array([2, 0, 1, 1, 0, 2, 0, -1, 1, 0])
 NAMES = "cat", "dog", "emu"
 
 
-def select(split: str = "train", labels: np.ndarray = LABELS, **selection: object) -> ImageSet:
+def select(
+    split: str = "train", labels: np.ndarray = LABELS, **selection: object
+) -> ImagesInMemory:
     """Images whose every pixel is their id."""
     source = Source(
         labels=labels,
@@ -35,7 +37,7 @@ def select(split: str = "train", labels: np.ndarray = LABELS, **selection: objec
     return select_images(source, DatasetSelection(**selection), split)
 
 
-def select_streamed(**selection: object) -> EncodedImageSet:
+def select_streamed(**selection: object) -> StreamedImages:
     """Images of one pixel, whose bytes are known; the config says 16, 20 and three workers."""
     file = BytesIO()
     Image.new("RGB", (1, 1)).save(file, "PNG")

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 from torch import nn
+from whole_batches import views_of
 
-from alignctl.augmentations import make_views
 from alignctl.objectives import ViewBatch
 from alignctl.runs import RunDirectory
 from alignctl.runs.checkpoints import digest
@@ -35,7 +35,7 @@ def batches(small_study):
     ids = torch.arange(16)
     config = small_study().augmentation
     return [
-        ViewBatch(make_views(images, ids.numpy(), config=config, seed=0, epoch=epoch), labels, ids)
+        ViewBatch(views_of(images, ids.numpy(), config=config, seed=0, epoch=epoch), labels, ids)
         for epoch in range(4)
     ]
 

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from whole_batches import views_of
 
-from alignctl.augmentations import make_views
 from alignctl.datasets import load_images
 from alignctl.errors import ConfigError
 from alignctl.training.batches import draw_batches
@@ -21,8 +21,8 @@ def same(a, b):
 def test_the_train_split_is_held_as_it_was_decoded(small_study):
     study = small_study()
     data, found = load_training_data(study, CPU), load_images(study.dataset, "train")
-    assert data.images.images.dtype == torch.uint8
-    np.testing.assert_array_equal(data.images.images.numpy(), found.images)
+    assert data.images.pixels.dtype == torch.uint8
+    np.testing.assert_array_equal(data.images.pixels.numpy(), found.images)
     np.testing.assert_array_equal(data.labels, found.labels)
     np.testing.assert_array_equal(data.ids, found.ids)
     assert (data.num_classes, data.steps_per_epoch) == (3, 3)
@@ -45,7 +45,7 @@ def test_batches_are_the_drawn_images_seen_through_two_views(small_study):
         np.testing.assert_array_equal(batch.ids, ids)
         np.testing.assert_array_equal(batch.labels, found.labels[positions])
         pixels = torch.from_numpy(found.images[positions])
-        views = make_views(pixels, ids, config=study.augmentation, seed=3, epoch=5)
+        views = views_of(pixels, ids, config=study.augmentation, seed=3, epoch=5)
         assert batch.images.shape == (2, 16, 3, 8, 8)
         assert batch.images.dtype == torch.float32
         assert torch.equal(batch.images, views)

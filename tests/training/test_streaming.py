@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.transforms import functional as torchvision
+from whole_batches import views_of
 
-from alignctl.augmentations import NUM_DRAWS, draw_crops, make_views
-from alignctl.datasets import load_images, open_images
+from alignctl.augmentations import NUM_DRAWS, draw_crops
+from alignctl.datasets import load_images, open_images, streamed
 from alignctl.datasets.image_folder import image_folder_source
 from alignctl.errors import ConfigError, DataError, LaunchError
 from alignctl.randomness import uniforms
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, load_weights
 from alignctl.runs.directory import checkpoint_file
-from alignctl.training import streaming
 from alignctl.training.batches import draw_batches
 from alignctl.training.data import load_training_data
 from alignctl.verify.trained_run import check_batches
@@ -76,7 +76,7 @@ def test_a_view_is_torchvisions_crop_of_the_whole_image_in_the_colours_of_images
         ids = batch.ids.numpy()
         for view in range(2):
             crops = torch.from_numpy(naive_crops(study, files, ids, epoch=3, view=view))
-            expected = make_views(crops, ids, config=whole, seed=study.seed, epoch=3)
+            expected = views_of(crops, ids, config=whole, seed=study.seed, epoch=3)
             assert torch.equal(batch.images[view], expected[view])
 
 
@@ -102,9 +102,9 @@ def test_no_bit_depends_on_who_decodes(data_of, epoch, workers):
 def opened(monkeypatch):
     """The names of the images that this process opens."""
     names = []
-    open_image = streaming.open_image
+    open_image = streamed.open_image
     monkeypatch.setattr(
-        streaming, "open_image", lambda item: names.append(item[0]) or open_image(item)
+        streamed, "open_image", lambda item: names.append(item[0]) or open_image(item)
     )
     return names
 
@@ -276,10 +276,10 @@ def test_a_killed_decoding_process_ends_training_with_one_line_and_loses_nothing
             os.kill(os.getpid(), signal.SIGKILL)  # of the decoding process, which runs this
         return open_image(item)
 
-    open_image = streaming.open_image
+    open_image = streamed.open_image
     epoch_file = tmp_path / "run/checkpoints/cl/epoch_0001.safetensors"
     with monkeypatch.context() as patch:
-        patch.setattr(streaming, "open_image", kill_in_the_second_epoch)
+        patch.setattr(streamed, "open_image", kill_in_the_second_epoch)
         with pytest.raises(LaunchError, match=r"died with signal 9 \(SIGKILL\)"):
             train_alone(study, tmp_path / "run")
     run = train_alone(study, tmp_path / "run")

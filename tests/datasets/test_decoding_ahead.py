@@ -15,7 +15,8 @@ from PIL import Image
 
 from alignctl.config.datasets import ImageFolderConfig
 from alignctl.datasets import load_images, open_images
-from alignctl.datasets.streaming import decode_centres, decoded_ahead, num_decoding_processes
+from alignctl.datasets.decoding_ahead import decoded_ahead, num_decoding_processes
+from alignctl.datasets.streamed import decode_centres
 from alignctl.errors import DataError, LaunchError
 
 SHAPE = (2, 3)
@@ -193,7 +194,7 @@ ORPHANS = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from alignctl.datasets.streaming import decoded_ahead
+from alignctl.datasets.decoding_ahead import decoded_ahead
 
 def work(ids, out):
     (Path(sys.argv[1]) / str(os.getpid())).touch()
@@ -258,7 +259,7 @@ PRINTS_AND_DECODES = """
 import sys
 from contextlib import closing
 import numpy as np
-from alignctl.datasets.streaming import decoded_ahead
+from alignctl.datasets.decoding_ahead import decoded_ahead
 
 other = open(1, "w", closefd=False)  # as of a library, and buffered as well
 def decode(ids, out):

@@ -23,8 +23,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from alignctl.datasets.decoding import open_image, resize_and_crop
-from alignctl.datasets.source import EncodedImageSet
 from alignctl.errors import AlignctlError, LaunchError
 
 T = TypeVar("T")
@@ -48,17 +46,6 @@ def num_decoding_processes(configured: int | None, *, threads: int, on_gpu: bool
         return configured
     # without a GPU the networks need the cores
     return min(threads, _MOST_DEFAULT_PROCESSES) if on_gpu else 1
-
-
-def decode_centres(images: EncodedImageSet) -> Decode:
-    """Writes images without augmentation, as they would be in memory: (m, size, size, 3)."""
-
-    def decode(ids: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        for row, item in enumerate(images.encoded(ids)):
-            image = resize_and_crop(open_image(item), images.image_size, images.resize)
-            out[row] = np.asarray(image)
-
-    return decode
 
 
 def decoded_ahead(
