@@ -82,27 +82,16 @@ def eval_alignment(
     as_json: Json = False,
 ) -> None:
     """CKA, RSA and other similarities of a run's models, at every saved epoch, on all images."""
-    from alignctl.cli.terminal import print_notice, print_plan, print_result, print_warnings
+    from alignctl.cli.terminal import print_notice
     from alignctl.commands import eval_alignment as command
     from alignctl.commands.subject import subject_of
 
     options = command.EvalOptions(
-        reference=reference,
-        compare=tuple(compare or ()),
-        all_pairs=all_pairs,
-        splits=tuple(split or ()),
-        representation=representation,
-        metrics=tuple(metric or ()),
-        debiased=debiased,
-        confidence=confidence,
-        interval=interval,
-        permutations=permutations,
-        epochs=epochs,
-        every=every,
-        keep_features=keep_features,
-        nproc=nproc,
-        device=device,
-    )
+        reference=reference, compare=tuple(compare or ()), all_pairs=all_pairs,
+        splits=tuple(split or ()), representation=representation, metrics=tuple(metric or ()),
+        debiased=debiased, confidence=confidence, interval=interval, permutations=permutations,
+        epochs=epochs, every=every, keep_features=keep_features, nproc=nproc, device=device,
+    )  # fmt: skip
     subject = subject_of(
         words or (),
         config=config,
@@ -111,7 +100,13 @@ def eval_alignment(
         needs_config=True,
         notify=print_notice,
     )
-    plan = command.plan(subject, options)
+    _carry_out(command.plan(subject, options), dry_run=dry_run, as_json=as_json)
+
+
+def _carry_out(plan: "EvalPlan", *, dry_run: bool, as_json: bool) -> None:
+    from alignctl.cli.terminal import print_plan, print_result, print_warnings
+    from alignctl.commands import eval_alignment as command
+
     print_warnings(plan.warnings)
     if dry_run:
         return print_plan(plan.summary())

@@ -70,10 +70,12 @@ def test_the_version_is_that_of_the_package(call):
     assert call("--version").stdout.strip() == __version__
 
 
-def test_python_dash_m_alignctl_is_the_same_program():
-    command = [sys.executable, "-m", "alignctl", "--version"]
+def test_python_dash_m_alignctl_is_the_same_program_and_imports_no_config_for_its_version():
+    command = [sys.executable, "-X", "importtime", "-m", "alignctl", "--version"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == __version__
+    assert "alignctl.cli.app" in done.stderr
+    assert "alignctl.config" not in done.stderr
 
 
 def test_help_config_and_dry_runs_import_no_torch(make_run, write_original):
