@@ -198,11 +198,11 @@ def _call(folder: Path, rank: int) -> Any:
     function, payload = pickle.loads(call)
     torch.set_num_threads(1)
     context = WorkerContext(
-        rank=rank, world_size=size, device=torch.device("cpu"), threads=1, events_file=events_file
+        rank=rank, size=size, device=torch.device("cpu"), threads=1, events_file=events_file
     )
     store = dist.FileStore(str(folder / "store"), size)
     limit = timedelta(minutes=10)  # the server ends what hangs
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
+    dist.init_process_group("gloo", store=store, rank=rank, size=size, timeout=limit)
     result = function(context, payload)
     dist.destroy_process_group()
     return result

@@ -1,25 +1,25 @@
 """How alike the objectives' representations are at every saved epoch, over all images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import torch
 from torch import Tensor
 
-from alignctl.analysis.feature_files import CheckedFeatures
+from alignctl.analysis.alignment_table import AlignmentRow, merged, read_table, write_tables
+from alignctl.analysis.feature_files import CheckedFeatures, FeatureFile
 from alignctl.analysis.feature_store import are_kept, stored_features
 from alignctl.analysis.features import features
 from alignctl.analysis.images import image_passes, passes_of
-from alignctl.analysis.metric_names import SAMPLE_COLUMNS, rows_of, with_sample_columns
+from alignctl.analysis.metric_names import rows_of
 from alignctl.analysis.same_data import doubts_about
 from alignctl.config.datasets import DatasetConfig
-from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.datasets import ImageSet, Split, loading_writes, open_images
 from alignctl.encoders import Network, check_image_size
 from alignctl.engine.context import WorkerContext
@@ -31,51 +31,8 @@ from alignctl.models.model_source import ModelSource
 from alignctl.models.own_run import OwnRun
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import comparable_epochs
-from alignctl.runs.tables import read_parquet, write_csv, write_parquet
-
-_KEY = ["epoch", "split", "representation", "reference", "objective", "metric"]
-# The columns of the study's original code, which compares with cl.
-_ORIGINAL_COLUMNS = ("NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA")
-_ORIGINAL_METRICS = {ORIGINAL_CKA: "CKA", ORIGINAL_RSA: "RSA"}
-_SIDES = ("reference", "objective")
 
 ModelPair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class AlignmentRow:
-    """One similarity of two models on one split."""
-
-    epoch: int
-    split: str
-    representation: str
-    """`h`, `g` or a layer's name."""
-    reference: str
-    objective: str
-    metric: str
-    """The metric's name, whatever the number of images."""
-    value: float | None
-    """None where it could not be computed: see `note`."""
-    ci_low: float | None
-    ci_high: float | None
-    confidence: float | None
-    """Of the interval, where there is one."""
-    p_value: float | None
-    permutations: int
-    """Shuffles behind the p-value."""
-    num_images: int
-    form: str
-    """What was computed: products of `features`, a `gram` matrix, `pairs`, ..."""
-    interval: str | None
-    """Over which other images the interval is, or why there is none; see `Score.interval`."""
-    note: str | None
-    """Why there is no value, or what it has to be read with."""
-    num_sampled_images: int | None
-    """How many images were drawn; None where all were compared."""
-    num_sampled_pairs: int | None
-    """How many pairs of images were drawn; None where no pairs, or all, were compared."""
-    sample_seed: int | None
-    """Of what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +43,8 @@ class AlignmentJob:
     pairs: tuple[ModelPair, ...]
     """(reference, objective)."""
     splits: tuple[Split, ...]
-    representation: str
+    representations: tuple[str, ...]
+    """`h`, `g` or names of layers: of all of them by one pass over the images of a split."""
     question: Question
     epochs: tuple[int, ...] | None = None
     """None for all that are saved."""
@@ -110,32 +68,26 @@ class AlignmentJob:
 
 
 def evaluate(context: WorkerContext, job: AlignmentJob) -> int:
-    """Fill in what the run's alignment tables lack; the number of (epoch, split) evaluated."""
-    run = RunDirectory(job.run)
-    table = read_table(run)
+    """Fill in what the run's alignment tables lack; how many (epoch, split, layer) were new."""
+    table = read_table(RunDirectory(job.run))
     # What the first process finds, for files may come while others look.
     todo, pairs_at = context.gather((pending(job, table), pairs_at_epochs(job)))[0]
     context.wait()  # everyone has read the table before the first process replaces it
-    images = _images(context, run, job, {split for _, split in todo})
-    for done, (epoch, split) in enumerate(todo):
-        context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
+    images = _images(context, job, {split for _, split, _ in todo})
+    done = 0
+    for epoch, of_epoch in groupby(todo, key=itemgetter(0)):
         here = replace(job, pairs=pairs_at[epoch])
         models = _Models(context, here, epoch)
-        seen = job.models.identities((name, epoch) for name in models.files)
-        try:
-            rows = _evaluate_one(context, here, models, split, images[split])
-        except ValueError as error:
-            raise AlignctlError(f"epoch {epoch}, {split}, {job.representation}: {error}") from error
-        if context.is_first:
-            _write(run, job, _merge(read_table(run), rows))
-            job.models.remember(seen)
+        for split, of_split in groupby(of_epoch, key=itemgetter(1)):
+            context.report("evaluate", epoch=epoch, split=split, done=done, total=len(todo))
+            asked = replace(here, representations=tuple(layer for *_, layer in of_split))
+            _evaluate_split(context, asked, models, split, images[split])
+            done += len(asked.representations)
     context.report("evaluate", done=len(todo), total=len(todo))
     return len(todo)
 
 
-def _images(
-    context: WorkerContext, run: RunDirectory, job: AlignmentJob, splits: set[Split]
-) -> dict[Split, ImageSet]:
+def _images(context: WorkerContext, job: AlignmentJob, splits: set[Split]) -> dict[Split, ImageSet]:
     config = job.models.config
     dataset = job.dataset or config.dataset
 
@@ -148,7 +100,7 @@ def _images(
     for text in dict.fromkeys(text for found in images.values() for text in found.notices):
         context.report("notice", text=text)
     if context.is_first and job.models.records_training:
-        for text in doubts_about(run, images, dataset):
+        for text in doubts_about(RunDirectory(job.run), images, dataset):
             context.report("warning", text=text)
     return images
 
@@ -166,58 +118,91 @@ class _Models:
         names, device = self._job.names, self._context.device
         return [load_network(self._source, name, self.epoch, device) for name in names]
 
-    def features(self, passes: Iterable[Tensor]) -> list[Tensor]:
-        """What each makes of some images: passes of (n, H, W, 3) uint8 to (n, d) float32."""
-        augmentation = self._source.config.augmentation
-        found = [
-            features(self._networks, images, self._job.representation, augmentation)
-            for images in passes
-        ]
-        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+    def features(self, images: Tensor, representations: Sequence[str]) -> list[list[Tensor]]:
+        """What each makes of some images (n, H, W, 3) uint8: (n, d) float32 by representation."""
+        return features(self._networks, images, representations, self._source.config.augmentation)
 
 
-def _evaluate_one(
-    context: WorkerContext,
-    job: AlignmentJob,
-    models: _Models,
-    split: str,
-    images: ImageSet,
-) -> list[AlignmentRow]:
-    indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
+def _evaluate_split(
+    context: WorkerContext, job: AlignmentJob, models: _Models, split: Split, images: ImageSet
+) -> None:
+    """Add the rows of all representations of one epoch and split to the run's tables."""
+    seen = job.models.identities((name, models.epoch) for name in models.files)
     passes = image_passes(images, share_in_chunks(len(images.ids), context), context.device)
+
+    def compute(part: slice, wanted: Sequence[int]) -> Iterator[list[list[Tensor]]]:
+        layers = [job.representations[index] for index in wanted]
+        for pixels in islice(passes, len(passes_of(part))):
+            yield models.features(pixels, layers)
+
     stored = stored_features(
         context,
-        _features_folder(job, models.epoch, split),
+        [_features_folder(job, models.epoch, split, layer) for layer in job.representations],
         models.files,
         num_images=len(images.ids),
-        compute=lambda part: models.features(islice(passes, len(passes_of(part)))),
+        compute=compute,
         keep=job.keep_features,
     )
-    with closing(passes), stored as files:
-        named = zip(files, job.names, strict=True)
-        found = scores(
-            [CheckedFeatures(file, name) for file, name in named],
-            indices,
-            job.question,
-            names=job.names,
-            labels=images.labels if job.interval == "stratified" else None,
-            device=context.device,
-            processes=context,
-        )
-    return [
-        _row(job, pair, score, epoch=models.epoch, split=split)
-        for pair, index in zip(job.pairs, indices, strict=True)
-        for score in found[index]
+    with closing(passes), stored as spaces:
+        for layer, files in zip(job.representations, spaces, strict=True):
+            where = f"epoch {models.epoch}, {split}, {layer}"
+            try:
+                found = _scores(context, job, files, images)
+            except ValueError as error:
+                raise AlignctlError(f"{where}: {error}") from error
+            if context.is_first:
+                _write(job, layer, found, epoch=models.epoch, split=split)
+                job.models.remember(seen)
+
+
+def _scores(
+    context: WorkerContext, job: AlignmentJob, files: Sequence[FeatureFile], images: ImageSet
+) -> dict[ModelPair, list[Score]]:
+    """The scores of each pair of models, in one representation."""
+    indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
+    named = zip(files, job.names, strict=True)
+    found = scores(
+        [CheckedFeatures(file, name) for file, name in named],
+        indices,
+        job.question,
+        names=job.names,
+        labels=images.labels if job.interval == "stratified" else None,
+        device=context.device,
+        processes=context,
+    )
+    return {pair: found[index] for pair, index in zip(job.pairs, indices, strict=True)}
+
+
+def _write(
+    job: AlignmentJob,
+    representation: str,
+    found: Mapping[ModelPair, Sequence[Score]],
+    *,
+    epoch: int,
+    split: Split,
+) -> None:
+    run = RunDirectory(job.run)
+    rows = [
+        _row(job, representation, pair, score, epoch=epoch, split=split)
+        for pair, of_pair in found.items()
+        for score in of_pair
     ]
+    write_tables(
+        run,
+        merged(read_table(run), rows),
+        representation=representation,
+        splits=job.splits,
+        references=[reference for reference, _ in job.pairs],
+    )
 
 
 def _row(
-    job: AlignmentJob, pair: ModelPair, score: Score, *, epoch: int, split: str
+    job: AlignmentJob, layer: str, pair: ModelPair, score: Score, *, epoch: int, split: str
 ) -> AlignmentRow:
     return AlignmentRow(
         epoch=epoch,
         split=split,
-        representation=job.representation,
+        representation=layer,
         reference=pair[0],
         objective=pair[1],
         confidence=None if score.ci_low is None else job.question.confidence,
@@ -226,17 +211,18 @@ def _row(
     )
 
 
-def pending(job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split]]:
-    """The (epoch, split) that have weights but not yet all their rows."""
-    there = _answered(select(table, representation=job.representation), job)
+def pending(job: AlignmentJob, table: pd.DataFrame) -> list[tuple[int, Split, str]]:
+    """The (epoch, split, representation) that have weights but not yet all their rows."""
+    there = _answered(table, job)
     return [
-        (epoch, split)
+        (epoch, split, layer)
         for epoch, pairs in pairs_at_epochs(job).items()
         if job.epochs is None or epoch in job.epochs
         for split in job.splits
-        if (job.keep_features and not are_kept(_features_folder(job, epoch, split)))
+        for layer in job.representations
+        if (job.keep_features and not are_kept(_features_folder(job, epoch, split, layer)))
         or not all(
-            (epoch, split, *pair, metric) in there
+            (epoch, split, layer, *pair, metric) in there
             for pair in pairs
             for metric in job.question.metrics
         )
@@ -261,9 +247,9 @@ def pairs_at_epochs(job: AlignmentJob) -> dict[int, tuple[ModelPair, ...]]:
     return found
 
 
-def _features_folder(job: AlignmentJob, epoch: int, split: str) -> Path:
+def _features_folder(job: AlignmentJob, epoch: int, split: str, representation: str) -> Path:
     features = RunDirectory(job.run).features
-    return features / f"epoch_{epoch:04d}" / f"{split}_{job.representation}"
+    return features / f"epoch_{epoch:04d}" / f"{split}_{representation}"
 
 
 def _answered(table: pd.DataFrame, job: AlignmentJob) -> set[tuple[Any, ...]]:
@@ -278,122 +264,9 @@ def _answered(table: pd.DataFrame, job: AlignmentJob) -> set[tuple[Any, ...]]:
         over = rows["interval"].isin([job.interval, "batches"])
         same = (rows["confidence"] == question.confidence) & over
         rows = rows[same | rows["confidence"].isna()]
-    keys = ["epoch", "split", "reference", "objective"]
+    keys = ["epoch", "split", "representation", "reference", "objective"]
     return {
         (*key, metric)
         for metric, answers in rows_of(rows, question.metrics).items()
         for key in answers[keys].itertuples(index=False, name=None)
     }
-
-
-def read_table(run: RunDirectory) -> pd.DataFrame:
-    """All alignment rows of a run; empty, with its columns, before the first evaluation."""
-    table = with_sample_columns(read_parquet(run.alignment_table))
-    columns = [field.name for field in fields(AlignmentRow)]
-    return table.reindex(columns=columns)  # a table of an older version lacks some
-
-
-def select(table: pd.DataFrame, **values: str) -> pd.DataFrame:
-    """The rows in which each of these columns has this value."""
-    for column, value in values.items():
-        table = table[table[column] == value]
-    return table
-
-
-def _merge(table: pd.DataFrame, rows: Iterable[AlignmentRow]) -> pd.DataFrame:
-    new = pd.DataFrame([asdict(row) for row in rows]).astype(
-        dict.fromkeys(("value", "ci_low", "ci_high", "confidence", "p_value"), "float64")
-        | dict.fromkeys(SAMPLE_COLUMNS, "Int64")
-        | {"note": "object"}
-    )
-    if table.empty:
-        return _sorted(new)
-    both = pd.concat([table, _with_known_p_values(new, table)], ignore_index=True)
-    return _sorted(both.drop_duplicates(_KEY, keep="last"))
-
-
-def _with_known_p_values(new: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """A p-value of more shuffles outlives rows with another confidence."""
-    columns = ["p_value", "permutations"]
-    known = new[_KEY].merge(table[[*_KEY, *columns]], on=_KEY, how="left").set_index(new.index)
-    more = known["permutations"] > new["permutations"]
-    return new.assign(**{name: known[name].where(more, new[name]) for name in columns}).astype(
-        {"permutations": new["permutations"].dtype}
-    )
-
-
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    order = ["representation", "reference", "split", "epoch"]  # objectives as the study lists them
-    return table.sort_values(order, kind="stable", ignore_index=True)
-
-
-def _write(run: RunDirectory, job: AlignmentJob, table: pd.DataFrame) -> None:
-    write_parquet(run.alignment_table, table)
-    for split in job.splits:
-        for reference in dict.fromkeys(pair[0] for pair in job.pairs):
-            _write_csv(run, table, job.representation, split=split, reference=reference)
-
-
-def _write_csv(
-    run: RunDirectory, table: pd.DataFrame, representation: str, *, split: str, reference: str
-) -> Path:
-    """The CSV of some of the rows, which is not there where there are none of the original's."""
-    path = _csv_file(run, representation, split=split, reference=reference)
-    chosen = select(table, representation=representation, split=split, reference=reference)
-    chosen = chosen[chosen["metric"].isin(_ORIGINAL_METRICS)]
-    if len(chosen):
-        write_csv(path, wide(chosen, reference))
-    else:
-        path.unlink(missing_ok=True)
-    return path
-
-
-def drop_stale(run: RunDirectory, source: ModelSource) -> list[Path]:
-    """Take out the rows of files that are not those they came from; the CSVs without them."""
-    table = read_table(run)
-    sides = [list(zip(table[side], table["epoch"], strict=True)) for side in _SIDES]
-    unsure = source.unproven({model for side in sides for model in side})
-    stale = [any(model in unsure for model in pair) for pair in zip(*sides, strict=True)]
-    kept = table[[not each for each in stale]]
-    if any(stale):
-        write_parquet(run.alignment_table, kept.reset_index(drop=True))
-    source.forget(unsure)
-    places = table.loc[stale, ["representation", "split", "reference"]].drop_duplicates()
-    return [
-        _write_csv(run, kept, representation, split=split, reference=reference)
-        for representation, split, reference in places.itertuples(index=False, name=None)
-    ]
-
-
-def csv_files(run: RunDirectory, job: AlignmentJob) -> list[Path]:
-    """The job's CSV tables that are there, now or from before."""
-    references = dict.fromkeys(pair[0] for pair in job.pairs)
-    paths = (
-        _csv_file(run, job.representation, split=split, reference=reference)
-        for split in job.splits
-        for reference in references
-    )
-    return [path for path in paths if path.is_file()]
-
-
-def _csv_file(run: RunDirectory, representation: str, *, split: str, reference: str) -> Path:
-    """train_alignment.csv for h against cl, as in the original; other choices are named."""
-    parts = [split, "alignment"]
-    if reference != "cl":
-        parts.append(f"vs_{reference}")
-    if representation != "h":
-        parts.append(representation)
-    return run.alignment / f"{'_'.join(parts)}.csv"
-
-
-def wide(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """One line per epoch, one column per objective and metric, in the original's order.
-
-    rows: biased linear CKA, and Pearson RSA on cosine distance. Against `cl` the original's six
-    columns are always there, empty where a model is not.
-    """
-    names = rows["objective"].str.upper() + "_" + rows["metric"].map(_ORIGINAL_METRICS)
-    table = rows.assign(column=names).pivot_table(index="epoch", columns="column", values="value")
-    usual = list(_ORIGINAL_COLUMNS) if reference == "cl" else []
-    columns = [*usual, *(name for name in dict.fromkeys(names) if name not in usual)]
-    return table.reindex(columns=columns).rename_axis("Epoch").reset_index()

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,41 +22,58 @@ from alignctl.runs.checkpoints import file_digest
 _ABOUT = "features.json"
 SCHEMA_VERSION = 1
 
+Compute = Callable[[slice, Sequence[int]], Iterable[Sequence[Sequence[Tensor]]]]
+"""Of some rows, and the numbers of some representations: piece by piece, rows in order, for each
+model its features (n, d) by representation."""
+
 
 @contextmanager
 def stored_features(
     context: WorkerContext,
-    folder: Path,
+    folders: Sequence[Path],
     checkpoints: Mapping[str, Path],
     *,
     num_images: int,
-    compute: Callable[[slice], list[Tensor]],
+    compute: Compute,
     keep: bool,
-) -> Iterator[list[FeatureFile]]:
-    """One .npy file (num_images, d) float32 for each checkpoint, named like its model.
+) -> Iterator[list[list[FeatureFile]]]:
+    """In each folder one .npy file (num_images, d) float32 per checkpoint, named like its model.
 
-    checkpoints: the files, by the model's name. compute: some rows of all of them. Kept files are
-    used again while the checkpoints are the same; without `keep`, what was not there before is gone
+    folders: one for each representation. checkpoints: the files, by the model's name. compute: the
+    features of some rows, in those representations that are not there. Kept files are used again
+    while the checkpoints are the same; without `keep`, what was not there before is gone
     afterwards. After an error it stays for `drop_passing`: others may still read it, and would tell
     that it is gone instead of what is wrong.
     """
     names = [f"{name}.npy" for name in checkpoints]
-    known = _read(folder / _ABOUT)
-    about = _about(checkpoints, num_images) if known or keep else {}  # files may be large
-    (there,) = set(context.gather(_holds(known, about, [folder / name for name in names])))
-    passing = not there and not keep
-    # The parent is the same for all processes of this evaluation, and another for others.
-    place = _passing(folder, os.getppid()) if passing else folder
-    files = [place / name for name in names]
-    if not there:
-        _write(context, place, files, num_images, compute)
-    if context.is_first and keep and not there:
-        write_text(folder / _ABOUT, json.dumps(about, indent=2) + "\n")
-    yield [open_features(str(file)) for file in files]
-    if passing:
+    known = [_read(folder / _ABOUT) for folder in folders]
+    about = _about(checkpoints, num_images) if any(known) or keep else {}  # files may be large
+    whole = [
+        _holds(said, about, [folder / name for name in names])
+        for folder, said in zip(folders, known, strict=True)
+    ]
+    # An agreement of all processes, for files may be removed while others look.
+    there = [all(each) for each in zip(*context.gather(whole), strict=True)]
+    missing = [index for index, is_there in enumerate(there) if not is_there]
+    places = list(folders)
+    if not keep:
+        # The parent is the same for all processes of this evaluation, and another for others.
+        places = [
+            folder if is_there else _passing(folder, os.getppid())
+            for folder, is_there in zip(folders, there, strict=True)
+        ]
+    files = [[place / name for name in names] for place in places]
+    if missing:
+        _write(context, {index: files[index] for index in missing}, num_images, compute)
+    if context.is_first and keep:
+        for index in missing:
+            write_text(folders[index] / _ABOUT, json.dumps(about, indent=2) + "\n")
+    yield [[open_features(str(file)) for file in of_folder] for of_folder in files]
+    if missing and not keep:
         context.wait()  # all have read what the first process removes
         if context.is_first:
-            _remove(place)
+            for index in missing:
+                _remove(places[index])
 
 
 def drop_passing(features: Path, parent: int) -> None:
@@ -112,22 +129,33 @@ def _holds(known: Any, about: dict[str, Any], files: Sequence[Path]) -> bool:
 
 def _write(
     context: WorkerContext,
-    folder: Path,
-    files: Sequence[Path],
+    files: Mapping[int, Sequence[Path]],
     num_images: int,
-    compute: Callable[[slice], list[Tensor]],
+    compute: Compute,
 ) -> None:
-    """Every process writes its rows at their place in the files that the first one makes."""
-    made = False
+    """Every process writes its rows at their place in the files that the first one makes.
+
+    files: of each checkpoint, by the number of the representation.
+    """
+    made, wanted = False, list(files)
     for part in share_in_chunks(num_images, context):
-        found = [matrix.float().cpu().numpy() for matrix in compute(part)]
-        if not made:
-            if context.is_first:
-                _make(folder, files, num_images, [matrix.shape[1] for matrix in found])
-            context.wait()
-            made = True
-        for file, matrix in zip(files, found, strict=True):
-            _write_rows(file, part.start, matrix)
+        first = part.start
+        for found in compute(part, wanted):
+            by_layer = [
+                [matrix.float().cpu().numpy() for matrix in of_layer]
+                for of_layer in zip(*found, strict=True)
+            ]
+            if not made:
+                if context.is_first:
+                    for paths, matrices in zip(files.values(), by_layer, strict=True):
+                        dims = [matrix.shape[1] for matrix in matrices]
+                        _make(paths[0].parent, paths, num_images, dims)
+                context.wait()
+                made = True
+            for paths, matrices in zip(files.values(), by_layer, strict=True):
+                for path, matrix in zip(paths, matrices, strict=True):
+                    _write_rows(path, first, matrix)
+            first += len(by_layer[0][0])
     context.wait()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,69 +21,66 @@ from alignctl.errors import ConfigError
 def features(
     networks: Sequence[Network],
     images: Tensor,
-    representation: str,
+    representations: Sequence[str],
     augmentation: AugmentationConfig,
-) -> list[Tensor]:
-    """One (n, d) float32 matrix for each network, on the device of the images.
+) -> list[list[Tensor]]:
+    """For each network one (n, d) float32 matrix by representation, on the device of the images.
 
+    One forward pass per network gives all of them.
     images: (n, H, W, 3) uint8. Every network sees the same normalised, un-augmented images.
-    representation: `h`, the encoder's output; `g`, the projector's; or the name of a layer, whose
+    representations: `h`, the encoder's output; `g`, the projector's; or the name of a layer, whose
     output is averaged over positions. Raises ConfigError for a layer that has no such output.
     """
-    parts: list[list[Tensor]] = [[] for _ in networks]
+    parts: list[list[list[Tensor]]] = [[] for _ in networks]
     with ExitStack() as stack:
-        readers = [stack.enter_context(_reader(network, representation)) for network in networks]
+        readers = [stack.enter_context(_reader(network, representations)) for network in networks]
         for chunk in images.split(IMAGES_PER_PASS):  # type: ignore[no-untyped-call]
             pixels = normalise(chunk, augmentation)
             for part, read in zip(parts, readers, strict=True):
                 part.append(read(pixels))
-    return [torch.cat(part) for part in parts]
+    return [[torch.cat(each) for each in zip(*part, strict=True)] for part in parts]
 
 
 class _Reader:
-    """Calls a network and returns one representation of a batch of pixels."""
+    """Calls a network and returns its representations of a batch of pixels."""
 
-    def __init__(self, network: Network, representation: str) -> None:
+    def __init__(self, network: Network, representations: Sequence[str]) -> None:
         self._network = network
-        self._representation = representation
+        self._representations = representations
         # Models of timm have maps with channels first, last, or both in turn.
         self._any_layout = getattr(getattr(network, "encoder", None), "any_layout", False)
         self._pixels: Tensor | None = None
-        self._seen: Tensor | None = None
+        self._seen: dict[str, Tensor] = {}
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        self._pixels = pixels
+    def __call__(self, pixels: Tensor) -> list[Tensor]:
+        self._pixels, self._seen = pixels, {}
         found: Representations = self._network(pixels)
-        if self._representation in ("h", "g"):
-            return found.h if self._representation == "h" else found.g
-        seen, self._seen = self._seen, None
-        if seen is None:
-            raise ConfigError(
-                f"--representation: '{self._representation}' is computed inside another layer, "
-                "and its output is not to be had"
-            )
-        return seen
+        self._seen |= {"h": found.h, "g": found.g}
+        for name in self._representations:
+            if name not in self._seen:
+                raise ConfigError(
+                    f"--representation: '{name}' is computed inside another layer, which does not "
+                    "give its output"
+                )
+        return [self._seen[name] for name in self._representations]
 
-    def keep(self, module: nn.Module, inputs: object, output: object) -> None:
+    def keep(self, name: str, module: nn.Module, inputs: object, output: object) -> None:
+        """Remember the output of a layer; a forward hook."""
         assert self._pixels is not None
         try:
             vectors = pooled(output, self._pixels.shape, any_layout=self._any_layout)
         except ValueError as error:
-            raise ConfigError(f"--representation: '{self._representation}' {error}") from error
+            raise ConfigError(f"--representation: '{name}' {error}") from error
         # At once and as a copy: what comes next may work in place.
-        self._seen = vectors.float().clone()
+        self._seen[name] = vectors.float().clone()
 
 
 @contextmanager
-def _reader(network: Network, representation: str) -> Iterator[_Reader]:
-    reader = _Reader(network, representation)
-    if representation in ("h", "g"):
+def _reader(network: Network, representations: Sequence[str]) -> Iterator[_Reader]:
+    reader = _Reader(network, representations)
+    with ExitStack() as hooks:
+        for name in set(representations) - {"h", "g"}:
+            layer = layer_of(network, name)
+            assert layer is not None  # `layers_asked` comes first
+            hooks.callback(layer.register_forward_hook(partial(reader.keep, name)).remove)
         yield reader
-        return
-    layer = layer_of(network, representation)
-    assert layer is not None  # `refuse_unknown_layer` comes first
-    hook = layer.register_forward_hook(reader.keep)
-    try:
-        yield reader
-    finally:
-        hook.remove()

@@ -1,6 +1,7 @@
 """What `eval-alignment` prints: tables of similarities, and the lines below them."""
 
 from collections.abc import Hashable
+from itertools import product
 from typing import Any
 
 from alignctl.cli.score_notes import interval_notes, sample_of
@@ -8,25 +9,35 @@ from alignctl.commands.eval_alignment import EvalPlan, EvalResult
 from alignctl.config.metrics import heading, short_name
 
 _COLUMNS_AT_MOST = 12
+_LAYERS_AT_MOST = 3
 
 
 def tables_of(result: EvalResult, plan: EvalPlan) -> list[tuple[str, list[str], list[list[Any]]]]:
     """Title, columns and rows of each table to print: one line per epoch, a column per pair.
 
-    All metrics of a split stand in one table where that is not too wide.
+    All metrics of a split stand in one table where that is not too wide. Of many representations
+    only the table of the last epoch is printed.
     """
+    layers = layers_of(result)
     tables = []
-    for split in plan.splits:
-        rows = [row for row in result.rows if row["split"] == split]
+    for layer, split in product(layers if len(layers) <= _LAYERS_AT_MOST else (), plan.splits):
+        rows = [
+            row for row in result.rows if row["split"] == split and row["representation"] == layer
+        ]
         metrics = list(dict.fromkeys(row["metric"] for row in rows))
         in_one = len(metrics) * len(plan.pairs) <= _COLUMNS_AT_MOST
         for group in [metrics] if in_one else [[metric] for metric in metrics]:
             title = "Similarity" if in_one else short_name(group[0])
             title += f" to {plan.reference}" if plan.reference else ""
-            title += f" on {split} ({result.representation})"
+            title += f" on {split} ({layer})"
             chosen = [row for row in rows if row["metric"] in group]
             tables.append((title, *_by_epoch(chosen, plan, group, with_metric=in_one)))
     return tables
+
+
+def layers_of(result: EvalResult) -> list[str]:
+    """The representations that have rows, in the order in which they were asked for."""
+    return list(dict.fromkeys(row["representation"] for row in result.rows))
 
 
 def label_of(plan: EvalPlan, reference: str, objective: str) -> str:
@@ -57,11 +68,23 @@ def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list
     last = max(row["epoch"] for row in result.rows)
     rows = [row for row in result.rows if row["epoch"] == last]
     p_column = ["p"] if plan.options.permutations else []
-    columns = ["split", "pair" if plan.reference is None else "objective", "metric", "value",
-               "low", "high", *p_column, "images"]  # fmt: skip
+    layer_column = ["layer"] if len(layers_of(result)) > 1 else []
+    models = "pair" if plan.reference is None else "objective"
+    columns = [
+        "split",
+        *layer_column,
+        models,
+        "metric",
+        "value",
+        "low",
+        "high",
+        *p_column,
+        "images",
+    ]
     lines = [
         [
             row["split"],
+            *([row["representation"]] if layer_column else []),
             label_of(plan, row["reference"], row["objective"]),
             short_name(row["metric"]),
             *(row[key] for key in ("value", "ci_low", "ci_high")),
@@ -83,7 +106,8 @@ def notes_of(result: EvalResult, plan: EvalPlan) -> list[str]:
     for row in result.rows:
         if row["note"]:
             label = label_of(plan, row["reference"], row["objective"])
-            key = (row["split"], label, short_name(row["metric"]), row["note"])
+            layer = f"{row['representation']}, " if len(layers_of(result)) > 1 else ""
+            key = (row["split"], layer + label, short_name(row["metric"]), row["note"])
             epochs.setdefault(key, []).append(str(row["epoch"]))
     return [
         f"{split}, {label}, {metric}, epoch {', '.join(listed)}: {note}"

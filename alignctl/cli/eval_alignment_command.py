@@ -31,10 +31,12 @@ Splits = Annotated[
     typer.Option(help="train or test; may be repeated.", show_default="those there are"),
 ]
 Representation = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
         metavar="h|g|LAYER",
-        help="The encoder's output, the projector's, or a layer's, such as encoder.layer3.",
+        help="The encoder's output, the projector's, a layer's, such as layer3, or those of all "
+        "layers that fit a pattern, such as 'blocks.*.attn.qkv'; may be repeated.",
+        show_default="h",
     ),
 ]
 Debiased = Annotated[
@@ -67,7 +69,7 @@ def eval_alignment(
     compare: Compare = None,
     all_pairs: AllPairs = False,
     split: Splits = None,
-    representation: Representation = "h",
+    representation: Representation = None,
     metric: Metrics = None,
     debiased: Debiased = None,
     confidence: Confidence = 0.95,
@@ -88,7 +90,8 @@ def eval_alignment(
 
     options = command.EvalOptions(
         reference=reference, compare=tuple(compare or ()), all_pairs=all_pairs,
-        splits=tuple(split or ()), representation=representation, metrics=tuple(metric or ()),
+        splits=tuple(split or ()), representations=tuple(representation or ("h",)),
+        metrics=tuple(metric or ()),
         debiased=debiased, confidence=confidence, interval=interval, permutations=permutations,
         epochs=epochs, every=every, keep_features=keep_features, nproc=nproc, device=device,
     )  # fmt: skip

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from alignctl.analysis.alignment import AlignmentJob
 
 SPLITS = ("train", "test")
-_SHOWN = ("epoch", "split", "reference", "objective", "metric", "value", "ci_low", "ci_high",
-          "p_value", "num_images", "form", "interval", "note", "num_sampled_images",
-          "num_sampled_pairs", "sample_seed")  # fmt: skip
+_SHOWN = ("epoch", "split", "representation", "reference", "objective", "metric", "value",
+          "ci_low", "ci_high", "p_value", "num_images", "form", "interval", "note",
+          "num_sampled_images", "num_sampled_pairs", "sample_seed")  # fmt: skip
 INTERVALS = ("stratified", "simple")
 
 
@@ -49,7 +49,8 @@ class EvalOptions:
     all_pairs: bool = False
     splits: tuple[str, ...] = ()
     """Empty for those that the data set has."""
-    representation: str = "h"
+    representations: tuple[str, ...] = ("h",)
+    """`h`, `g`, names of layers, or patterns of names."""
     metrics: tuple[str, ...] = ()
     """Empty for CKA, biased and debiased, and RSA."""
     debiased: bool | None = None
@@ -100,7 +101,7 @@ class EvalPlan:
             **self.subject.summary(),
             "pairs": [" - ".join(pair) for pair in self.pairs],
             "splits": list(self.splits),
-            "representation": options.representation,
+            "representation": ", ".join(options.representations),
             "metrics": [metric.identifier for metric in self.metrics],
             "confidence": options.confidence,
             "interval": options.interval,
@@ -119,12 +120,13 @@ class EvalResult:
 
     run: str
     representation: str
+    """All of them, separated by commas."""
     confidence: float
     evaluated: int
-    """How many (epoch, split) were new."""
+    """How many (epoch, split, representation) were new."""
     rows: list[dict[Hashable, Any]]
-    """By split and epoch; None where a metric has no interval, no p-value was asked for, or the
-    metric could not be computed, which its note explains."""
+    """By representation, split and epoch; None where a metric has no interval, no p-value was
+    asked for, or the metric could not be computed, which its note explains."""
 
 
 def plan(run: Subject | str | None, options: EvalOptions) -> EvalPlan:
@@ -242,30 +244,33 @@ def _epochs(
 
 def run(plan: EvalPlan, listener: Listener = ignore) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
-    from alignctl.analysis.alignment import csv_files, drop_stale, pending, read_table
-    from alignctl.models.fitted import refuse_unknown_layer
+    from alignctl.analysis.alignment import pending
+    from alignctl.analysis.alignment_table import csv_files, drop_stale, read_table
+    from alignctl.models.fitted import layers_asked
 
     refuse_other_launchers()
-    refuse_unknown_layer(plan.study, plan.options.representation)
+    layers = layers_asked(plan.study, plan.options.representations)
     plan.subject.source.prepare("eval-alignment")
-    job = _job_of(plan)
+    job = _job_of(plan, layers)
     if job.models.may_change:
         with run_lock(plan.run.path, "eval-alignment"):
             copy_tables(drop_stale(plan.run, job.models), plan.subject.output)
     todo = pending(job, read_table(plan.run))
     if todo:
         _evaluate(plan, job, listener)
-    copy_tables(csv_files(plan.run, job), plan.subject.output)
+    references = [reference for reference, _ in plan.pairs]
+    files = csv_files(plan.run, representations=layers, splits=plan.splits, references=references)
+    copy_tables(files, plan.subject.output)
     return EvalResult(
         run=str(plan.run.path),
-        representation=plan.options.representation,
+        representation=", ".join(layers),
         confidence=plan.options.confidence,
         evaluated=len(todo),
-        rows=_rows(plan),
+        rows=_rows(plan, layers),
     )
 
 
-def _job_of(plan: EvalPlan) -> "AlignmentJob":
+def _job_of(plan: EvalPlan, layers: tuple[str, ...]) -> "AlignmentJob":
     """The plan as workers take it."""
     from alignctl.analysis.alignment import AlignmentJob
     from alignctl.metrics.comparison import Question
@@ -275,7 +280,7 @@ def _job_of(plan: EvalPlan) -> "AlignmentJob":
         run=plan.run.path.absolute(),
         pairs=plan.pairs,
         splits=plan.splits,  # type: ignore[arg-type]
-        representation=options.representation,
+        representations=layers,
         question=Question(
             plan.metrics,
             options.confidence,
@@ -308,12 +313,15 @@ def _evaluate(plan: EvalPlan, job: "AlignmentJob", listener: Listener) -> None:
             drop_passing(plan.run.features, os.getpid())
 
 
-def _rows(plan: EvalPlan) -> list[dict[Hashable, Any]]:
+def _rows(plan: EvalPlan, layers: tuple[str, ...]) -> list[dict[Hashable, Any]]:
     """The table's rows that the plan is about, with None for what is not there."""
-    from alignctl.analysis.alignment import read_table, select
+    from alignctl.analysis.alignment_table import read_table
     from alignctl.analysis.metric_names import rows_of
 
-    table = select(read_table(plan.run), representation=plan.options.representation)
+    places = {layer: place for place, layer in enumerate(layers)}
+    table = read_table(plan.run)
+    table = table[table["representation"].isin(places)]
+    table = table.sort_values("representation", key=lambda names: names.map(places), kind="stable")
     indices = [rows.index for rows in rows_of(table, plan.metrics).values()]
     chosen = table[table.index.isin(set().union(*indices)) & table["split"].isin(plan.splits)]
     if plan.epochs is not None:

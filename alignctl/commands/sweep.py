@@ -196,7 +196,7 @@ def _run_one(
     _refuse_other_data(plan, directory)
     options = eval_alignment.EvalOptions(
         reference=plan.reference,
-        representation=REPRESENTATION,
+        representations=(REPRESENTATION,),
         nproc=_nproc_for_evaluation(plan.nproc),
     )
     subject = of_run(str(directory.path))
@@ -238,7 +238,7 @@ def _collect(
     """Write the table over all runs of the sweep and return its last epoch."""
     import pandas as pd
 
-    from alignctl.analysis.alignment import AlignmentRow, read_table, select
+    from alignctl.analysis.alignment_table import AlignmentRow, read_table, select
     from alignctl.runs.tables import write_csv, write_parquet
 
     parts = []

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from alignctl.analysis import alignment
-from alignctl.analysis.alignment import AlignmentJob, AlignmentRow, csv_files, evaluate, read_table
+from alignctl.analysis.alignment import AlignmentJob, evaluate
+from alignctl.analysis.alignment_table import AlignmentRow, csv_files, read_table
 from alignctl.analysis.feature_store import drop_passing
 from alignctl.augmentations import normalise
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, parse_metrics
 from alignctl.datasets import load_images
-from alignctl.encoders import build_network
+from alignctl.encoders import Network, build_network
 from alignctl.errors import AlignctlError, CheckpointError
 from alignctl.metrics import compare
 from alignctl.metrics.comparison import Question, scores
@@ -37,7 +38,7 @@ CONFIDENCE, SHUFFLES = 0.9, 19
 
 def job(run, *, metrics=USUAL, confidence=0.95, permutations=0, **changes):
     values = {"reference": "cl", "objectives": OTHERS, "splits": ("train", "test"),
-              "representation": "h", **changes}  # fmt: skip
+              "representations": ("h",), **changes}  # fmt: skip
     reference, objectives = values.pop("reference"), values.pop("objectives")
     values.setdefault("pairs", tuple((reference, name) for name in objectives))
     question = Question(parse_metrics(metrics), confidence, permutations)
@@ -324,7 +325,7 @@ def test_without_the_originals_metrics_there_is_no_csv(run, one_process):
 def test_other_references_and_representations_stand_beside_each_other(run, one_process):
     pairs, splits = (("nscl", "cl"), ("nscl", "ce")), ("test",)
     evaluate(one_process, job(run, splits=splits))
-    assert evaluate(one_process, job(run, splits=splits, pairs=pairs, representation="g")) == 3
+    assert evaluate(one_process, job(run, splits=splits, pairs=pairs, representations=("g",))) == 3
     table = read_table(run)
     found = column_of(table, representation="g")
     expected = values_of(direct_scores(run, pairs=pairs, representation="g"))
@@ -350,7 +351,7 @@ def test_all_pairs_are_compared_and_each_reference_has_a_csv(run, one_process):
 
 
 def test_a_layer_is_a_representation_with_a_csv_of_its_name(run, one_process):
-    evaluate(one_process, job(run, **SOME, representation="encoder.layer2"))
+    evaluate(one_process, job(run, **SOME, representations=("encoder.layer2",)))
     table = read_table(run)
     assert set(table["representation"]) == {"encoder.layer2"}
     assert column_of(table, representation="encoder.layer2") != pytest.approx(
@@ -359,6 +360,28 @@ def test_a_layer_is_a_representation_with_a_csv_of_its_name(run, one_process):
     )
     names = sorted(path.name for path in run.alignment.glob("*.csv"))
     assert names == ["test_alignment_encoder.layer2.csv"]
+
+
+def test_layers_asked_for_together_have_the_rows_of_each_alone(
+    run, trained, one_process, tmp_path, monkeypatch
+):
+    layers = ("layer2", "h", "g")
+    passes = []
+    original = torch.nn.Module.__call__
+    monkeypatch.setattr(
+        Network, "__call__", lambda *args: passes.append(1) or original(*args), raising=False
+    )
+    alone = copy_of(trained, tmp_path / "alone")
+    for layer in layers:
+        assert evaluate(one_process, job(alone, **SOME, representations=(layer,))) == 2
+    num_passes = len(passes)
+    passes.clear()
+    assert evaluate(one_process, job(run, **SOME, representations=layers)) == 6
+    assert len(passes) == num_passes // 3 > 0
+    pd.testing.assert_frame_equal(read_table(run), read_table(alone))
+    names = [sorted(path.name for path in each.alignment.iterdir()) for each in (run, alone)]
+    assert names[0] == names[1]
+    assert evaluate(one_process, job(run, **SOME, representations=(*layers, "layer1"))) == 2
 
 
 def test_kept_features_serve_a_later_question(run, one_process, monkeypatch):
@@ -463,7 +486,8 @@ def test_what_cannot_be_computed_by_itself_is_a_row_with_its_reason(run, one_pro
         ORIGINAL_RSA: "ce, row 0: all zeros, so it has no cosine",
     }
     assert table.loc[table["value"].notna(), "note"].isna().all()
-    csv = pd.read_csv(csv_files(run, usual)[0])
+    choices = {"representations": ("h",), "splits": usual.splits, "references": ("cl",)}
+    csv = pd.read_csv(csv_files(run, **choices)[0])
     assert csv.loc[csv["Epoch"] == 1, ["CE_CKA", "CE_RSA"]].isna().all(axis=None)
     assert csv.loc[csv["Epoch"] == 1, ["NSCL_CKA", "SCL_RSA"]].notna().all(axis=None)
     assert evaluate(one_process, usual) == 0, "a row without a value is an answer"

@@ -46,24 +46,25 @@ class Store:
     def spaces(self):
         return [space_of(self.num_images, index) for index in range(len(self.checkpoints))]
 
-    def compute(self, part):
+    def compute(self, part, wanted):
+        assert wanted == [0]
         if len(self.parts) == self.fails_after:
             raise OutOfMemoryError
         self.parts.append(part)
-        return [space[part] for space in self.spaces]
+        return [[[space[part]] for space in self.spaces]]
 
     @contextmanager
     def open(self, *, keep):
         self.parts.clear()
         stored = stored_features(
             self.context,
-            self.folder,
+            [self.folder],
             self.checkpoints,
             num_images=self.num_images,
             compute=self.compute,
             keep=keep,
         )
-        with stored as files:
+        with stored as (files,):
             for file, space in zip(files, self.spaces, strict=True):
                 assert torch.equal(file.rows(slice(None)), space)
             yield files
@@ -109,16 +110,40 @@ def test_every_model_has_a_plain_float32_file_of_its_name(kept):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_features_of_any_precision_are_stored_as_float32(empty, dtype):
-    def compute(part):
-        return [space[part].to(dtype) for space in empty.spaces]
+    def compute(part, wanted):
+        return [[[space[part].to(dtype)] for space in empty.spaces]]
 
     stored = stored_features(
-        empty.context, empty.folder, empty.checkpoints,
+        empty.context, [empty.folder], empty.checkpoints,
         num_images=NUM_IMAGES, compute=compute, keep=False,
     )  # fmt: skip
-    with stored as files:
+    with stored as (files,):
         for file, space in zip(files, empty.spaces, strict=True):
             assert torch.equal(file.rows(slice(None)), space.to(dtype).float())
+
+
+def test_several_representations_are_written_at_once_and_only_those_that_are_not_there(kept):
+    folders = [kept.folder.with_name(name) for name in ("test_g", "test_h", "test_layer")]
+    asked = []
+
+    def compute(part, wanted):
+        asked.append(wanted)
+        half = part.start + (part.stop - part.start) // 2
+        for rows in (slice(part.start, half), slice(half, part.stop)):
+            yield [[space[rows] * (1 + number) for number in wanted] for space in kept.spaces]
+
+    before = kept.content()
+    for keep in (True, False):
+        stored = stored_features(
+            kept.context, folders, kept.checkpoints,
+            num_images=NUM_IMAGES, compute=compute, keep=keep,
+        )  # fmt: skip
+        with stored as found:
+            for factor, files in zip((1, 1, 3), found, strict=True):
+                for file, space in zip(files, kept.spaces, strict=True):
+                    assert torch.equal(file.rows(slice(None)), factor * space)
+        assert asked == [[0, 2]] * 3, "test_h was there, and then all were"
+    assert kept.content() == before
 
 
 def test_kept_features_are_used_again(kept):

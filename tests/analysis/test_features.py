@@ -5,11 +5,17 @@ import torch
 from torch import nn
 
 from alignctl.analysis import features as module
-from alignctl.analysis.features import features
+from alignctl.analysis.features import features as features_of
 from alignctl.augmentations import normalise
 from alignctl.encoders import build_network
 from alignctl.encoders.network import Representations
 from alignctl.errors import ConfigError
+
+
+def features(networks, images, representation, augmentation):
+    """One representation of each network."""
+    found = features_of(networks, images, [representation], augmentation)
+    return [matrix for (matrix,) in found]
 
 
 @pytest.fixture
@@ -45,6 +51,21 @@ def test_no_images_have_empty_features(networks, images, small_study):
     for representation, width in (("h", 32), ("g", 8), ("encoder.layer2", 8)):
         found = features(networks, images[:0], representation, small_study().augmentation)
         assert [matrix.shape for matrix in found] == [(0, width)] * 2
+
+
+def test_one_pass_gives_all_representations(networks, images, small_study, monkeypatch):
+    monkeypatch.setattr(module, "IMAGES_PER_PASS", 4)
+    passes = []
+    for network in networks:
+        network.encoder.register_forward_hook(lambda *_: passes.append(1))
+    names = ["g", "encoder.layer2", "h", "layer3", "encoder.bn1"]
+    augmentation = small_study().augmentation
+    found = features_of(networks, images, names, augmentation)
+    assert len(passes) == 2 * 3, "two networks, eleven images by four"
+    for place, name in enumerate(names):
+        alone = features(networks, images, name, augmentation)
+        for of_network, expected in zip(found, alone, strict=True):
+            assert torch.equal(of_network[place], expected)
 
 
 @torch.no_grad()
@@ -171,7 +192,7 @@ def test_a_layer_that_gives_a_tuple_is_refused(images, small_study):
 
 @pytest.mark.parametrize(
     ("part", "words"),
-    [("attn.attn_drop", "is computed inside another layer, and its output is not to")],
+    [("attn.attn_drop", "is computed inside another layer, which does not")],
 )
 def test_a_layer_without_an_output_of_its_own_is_refused(vit, images, small_study, part, words):
     layer = f"encoder.blocks.0.{part}"

@@ -8,7 +8,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from alignctl.analysis import images as module
-from alignctl.analysis.alignment import AlignmentJob, evaluate, read_table
+from alignctl.analysis.alignment import AlignmentJob, evaluate
+from alignctl.analysis.alignment_table import read_table
 from alignctl.analysis.images import image_passes, passes_of
 from alignctl.config.metrics import parse_metrics
 from alignctl.datasets import load_images, open_images, streamed
@@ -96,7 +97,7 @@ def test_features_and_scores_are_those_of_images_in_memory(
         dataset = study.dataset.model_copy(update={"in_memory": in_memory, "workers": 2})
         run.write_config(study.model_copy(update={"dataset": dataset}))
         asked = AlignmentJob(
-            run=run.path, pairs=(("cl", "ce"),), splits=("train", "test"), representation="h",
+            run=run.path, pairs=(("cl", "ce"),), splits=("train", "test"), representations=("h",),
             question=Question(parse_metrics(["cka", "rsa"]), 0.95, 0), keep_features=True,
         )  # fmt: skip
         if num_processes == 1:

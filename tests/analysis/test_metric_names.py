@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alignctl.analysis.alignment import AlignmentJob, evaluate, pending, read_table
+from alignctl.analysis.alignment import AlignmentJob, evaluate, pending
+from alignctl.analysis.alignment_table import read_table
 from alignctl.analysis.metric_names import rows_of, with_sample_columns
 from alignctl.config.metrics import parse_metric, parse_metrics
 from alignctl.metrics.comparison import Question
@@ -48,7 +49,7 @@ def job(run, metrics, **changes):
     pairs = (("cl", "nscl"), ("cl", "ce"))
     question = Question(parse_metrics(metrics))
     values = {"pairs": pairs, "splits": ("train", "test"), "epochs": (1, 2), **changes}
-    return AlignmentJob(run=run.path, representation="h", question=question, **values)
+    return AlignmentJob(run=run.path, representations=("h",), question=question, **values)
 
 
 def report_of(run, folder):
@@ -59,7 +60,7 @@ def report_of(run, folder):
 @pytest.mark.parametrize("text", ASKED)
 def test_nothing_that_an_older_table_answers_is_pending(run, text):
     table = read_table(run)
-    assert pending(run, job(run, [text]), table) == []
+    assert pending(job(run, [text]), table) == []
     (rows,) = rows_of(table, parse_metrics([text])).values()
     assert len(rows) == 2 * 2 * 2  # epochs, splits, pairs
     for split, sampled in zip(("train", "test"), ASKED[text], strict=True):
@@ -82,8 +83,8 @@ def test_another_sample_than_the_older_tables_is_pending(run):
         "rsa correlation=spearman pairs=100",
     ]
     for text in others:
-        assert len(pending(run, job(run, [text]), table)) == 4, text
-    assert pending(run, job(run, ["knn k=5", "knn k=5 images=106"]), table) == []
+        assert len(pending(job(run, [text]), table)) == 4, text
+    assert pending(job(run, ["knn k=5", "knn k=5 images=106"]), table) == []
 
 
 def test_no_number_of_an_older_table_changes(run):

@@ -2,10 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from alignctl.analysis.features import features
+from alignctl.analysis.features import features as features_of
 from alignctl.encoders import build_network, empty_network
 from alignctl.encoders.activations import activation_names, layer_of
 from alignctl.runs.checkpoints import digest
+
+
+def features(networks, images, representation, augmentation):
+    """One representation of each network."""
+    found = features_of(networks, images, [representation], augmentation)
+    return [matrix for (matrix,) in found]
+
 
 VIT = {"name": "vit", "image_size": 8, "num_layers": 2, "num_heads": 3, "hidden_dim": 24,
        "mlp_dim": 48}  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.encoders import build_network
 from alignctl.errors import CheckpointError, ConfigError
-from alignctl.models.fitted import load_network, refuse_unknown_layer
+from alignctl.models.fitted import layers_asked, load_network
 from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, load_weights
@@ -55,7 +55,7 @@ def test_weights_that_do_not_fit_the_config_are_named(trained, tmp_path):
 
 @pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "layer3", "projector.4"])
 def test_h_g_and_every_layer_are_representations(trained, name):
-    refuse_unknown_layer(trained.config, name)
+    assert layers_asked(trained.config, [name]) == (name,)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_h_g_and_every_layer_are_representations(trained, name):
 )
 def test_an_unknown_layer_names_the_nearest_one_and_what_there_is(trained, name, hint):
     with pytest.raises(ConfigError) as error:
-        refuse_unknown_layer(trained.config, name)
+        layers_asked(trained.config, [name])
     assert str(error.value).startswith(
         f"--representation: '{name}' is no layer{hint} (h, g, encoder, encoder.conv1, "
     )
@@ -91,3 +91,25 @@ def test_weights_other_than_those_written_are_refused(trained, tmp_path):
     # a run made before digests were kept is read as it lies
     Manifest.read(run.manifest_file).updated(checkpoints={}).write(run.manifest_file)
     load_network(OwnRun(run), "cl", 1, CPU)
+
+
+def test_a_pattern_takes_all_layers_that_fit_in_the_order_in_which_they_compute(trained):
+    asked = ["g", "layer?", "h", "encoder.layer1.0.conv*", "layer2", "g"]
+    assert layers_asked(trained.config, asked) == (
+        "g", "layer1", "layer2", "layer3", "layer4", "h", "layer1.0.conv1", "layer1.0.conv2",
+    )  # fmt: skip
+
+
+def test_a_pattern_of_a_transformer_takes_its_blocks(small_study):
+    study = small_study(
+        "encoder={name: vit, image_size: 8, patch_size: 4, num_layers: 2, num_heads: 2, "
+        "hidden_dim: 8, mlp_dim: 8}"
+    )
+    expected = ("blocks.0.attn.qkv", "blocks.1.attn.qkv")
+    assert layers_asked(study, ["blocks.*.attn.qkv"]) == expected
+
+
+def test_a_pattern_that_nothing_fits_is_an_error(trained):
+    with pytest.raises(ConfigError) as error:
+        layers_asked(trained.config, ["h", "block*"])
+    assert str(error.value).startswith("--representation: no layer fits 'block*' (conv1, bn1, ")

@@ -38,13 +38,13 @@ def store(context: WorkerContext, jobs: list[StoreJob]) -> list[list[list[list[f
         spaces = [space_of(job.num_images, index) for index in range(len(job.checkpoints))]
         stored = stored_features(
             context,
-            job.folder,
+            [job.folder],
             job.checkpoints,
             num_images=job.num_images,
-            compute=lambda part, spaces=spaces: [space[part] for space in spaces],
+            compute=lambda part, wanted, spaces=spaces: [[[space[part]] for space in spaces]],
             keep=True,
         )
-        with stored as files:
+        with stored as (files,):
             found.append([file.rows(slice(None)).tolist() for file in files])
     return found
 
@@ -64,14 +64,14 @@ def fail_again_and_again(context: WorkerContext, job: FailingJob) -> list[str]:
     for number in range(job.num_rounds):
         stored = stored_features(
             context,
-            job.folder / str(number) / "test_h",
+            [job.folder / str(number) / "test_h"],
             job.checkpoints,
             num_images=4,
-            compute=lambda part: [space_of(4, index)[part] for index in range(2)],
+            compute=lambda part, wanted: [[[space_of(4, index)[part]] for index in range(2)]],
             keep=False,
         )
         try:
-            with stored as files:
+            with stored as (files,):
                 time.sleep(0.02 * context.rank)
                 for file in files:
                     file.rows(slice(None))
