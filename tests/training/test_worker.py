@@ -73,7 +73,7 @@ def test_the_learning_rate_follows_the_schedule_in_its_unit(
 def test_the_events_tell_what_a_view_needs(finished):
     events = [json.loads(line) for line in finished.events_file.read_text().splitlines()]
     start = next(event for event in events if event["event"] == "start")
-    assert start["objectives"] == list(NAMES)
+    assert (start["objectives"], start["batch_size"]) == (list(NAMES), 16)
     assert (start["epochs"], start["steps_per_epoch"], start["finished_epochs"]) == (2, 3, 0)
     epochs = [event for event in events if event["event"] == "epoch"]
     means = training_table(finished).groupby(["epoch", "objective"])["loss"].mean()
