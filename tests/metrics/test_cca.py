@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.linalg import subspace_angles
 
 from alignctl.metrics.cca import pwcca, svcca, svcca_estimate
@@ -74,28 +72,6 @@ def test_svcca_keeps_99_percent_of_the_variance_unless_told_otherwise():
     x, y = torch.cat([x, shared], dim=1), torch.cat([y, shared], dim=1)
     assert svcca(*centred(x, y)) == pytest.approx(naive_svcca(x, y, 0.99), abs=1e-10)
     assert svcca(*centred(x, y), variance=1) > svcca(*centred(x, y)) + 0.01
-
-
-@METRICS
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
-def test_score_is_invariant_to_scaling_translation_order_and_rotation_of_the_second_space(
-    metric, seed, scale, shift
-):
-    x, y = make_spaces(seed)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    moved = scale * (y @ rotation(4, seed)) + shift
-    found = metric(*centred(scale * x[order] - shift, moved[order]))
-    assert found == pytest.approx(metric(*centred(x, y)), abs=1e-8)
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 1000))
-def test_svcca_is_symmetric_and_invariant_to_rotation(seed):
-    x, y = make_spaces(seed)
-    expected = svcca(*centred(x, y))
-    assert svcca(*centred(y, x)) == pytest.approx(expected, abs=1e-9)
-    assert svcca(*centred(x @ rotation(6, seed), y)) == pytest.approx(expected, abs=1e-8)
 
 
 def test_pwcca_is_invariant_to_linear_maps_of_the_second_space_and_not_symmetric():

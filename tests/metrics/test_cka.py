@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import references
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from references import rotation
 
 from alignctl.metrics import linear_cka
 
@@ -34,19 +31,6 @@ def test_cka_matches_golden_numbers(case):
 def test_cka_of_a_space_with_itself_is_one():
     x, _ = make_spaces()
     assert linear_cka(x, x) == pytest.approx(1, abs=1e-12)
-
-
-@settings(deadline=None, max_examples=25)
-@given(
-    seed=st.integers(0, 1000),
-    scale=st.floats(1e-3, 1e3),
-    shift=st.floats(-10, 10),
-)
-def test_cka_is_invariant_to_rotation_scaling_translation_and_order(seed, scale, shift):
-    x, y = make_spaces(seed)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    moved = scale * (x @ rotation(6, seed)) + shift
-    assert linear_cka(moved[order], y[order]) == pytest.approx(linear_cka(x, y), abs=1e-9)
 
 
 def test_cka_is_not_invariant_to_scaling_one_feature():

@@ -1,24 +1,21 @@
+import functools
 import itertools
 import math
 
 import numpy as np
 import pytest
+import references
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import rotation
 
 from alignctl.metrics import pairs
 from alignctl.metrics.pairs import balanced_groups, pair_rsa
 
+make_spaces = functools.partial(references.make_spaces, num_rows=14)
 DISTANCES = ["cosine", "correlation", "sqeuclidean", "euclidean"]
 CORRELATIONS = ["pearson", "spearman", "kendall"]
-
-
-def make_spaces(seed=0, num_rows=14, d1=6, d2=4):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(num_rows, d1, generator=generator, dtype=torch.float64)
-    y = x @ torch.randn(d1, d2, generator=generator, dtype=torch.float64)
-    return x, y + torch.randn(num_rows, d2, generator=generator, dtype=torch.float64)
 
 
 def make_grid_spaces(seed=0, num_rows=14):
@@ -34,54 +31,11 @@ def compare(x, y, distance="euclidean", correlation="pearson", max_pairs=10**6, 
     )
 
 
-def rotation(dim, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
-
-
-def naive_distance(a, b, distance):
-    a, b = (np.asarray(row, dtype=np.longdouble) for row in (a, b))
-    if distance == "correlation":
-        a, b = a - a.mean(), b - b.mean()
-    if distance in {"cosine", "correlation"}:
-        return 1 - (a @ b) / np.sqrt((a @ a) * (b @ b))
-    squared = ((a - b) ** 2).sum()
-    return squared if distance == "sqeuclidean" else np.sqrt(squared)
-
-
-def naive_pearson(a, b):
-    a, b = (np.asarray(v) - np.mean(v) for v in (a, b))
-    return (a @ b) / np.sqrt((a @ a) * (b @ b))
-
-
-def naive_ranks(values):
-    return [
-        sum(other < value for other in values) + (sum(other == value for other in values) + 1) / 2
-        for value in values
-    ]
-
-
-def naive_kendall(a, b):
-    """tau-b: concordant less discordant, over the root of the untied ones of either."""
-    couples = list(itertools.combinations(range(len(a)), 2))
-    signs_a, signs_b = ([np.sign(v[i] - v[j]) for i, j in couples] for v in (a, b))
-    untied = np.count_nonzero(signs_a) * np.count_nonzero(signs_b)
-    return sum(s * t for s, t in zip(signs_a, signs_b, strict=True)) / math.sqrt(untied)
-
-
-def naive_rsa(x, y, distance, correlation):
-    lower = [(i, j) for i in range(len(x)) for j in range(i)]
-    a, b = ([naive_distance(s[i], s[j], distance) for i, j in lower] for s in (x, y))
-    if correlation == "spearman":
-        a, b = naive_ranks(a), naive_ranks(b)
-    return float((naive_kendall if correlation == "kendall" else naive_pearson)(a, b))
-
-
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("correlation", CORRELATIONS)
 def test_value_matches_its_definition(distance, correlation):
     x, y = make_spaces()
-    expected = naive_rsa(x, y, distance, correlation)
+    expected = references.rsa(x, y, distance, correlation)
     assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=1e-12)
 
 
@@ -89,7 +43,7 @@ def test_value_matches_its_definition(distance, correlation):
 @pytest.mark.parametrize("correlation", ["spearman", "kendall"])
 def test_equal_distances_are_ties(distance, correlation):
     x, y = make_grid_spaces()
-    expected = naive_rsa(x, y, distance, correlation)
+    expected = references.rsa(x, y, distance, correlation)
     assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=1e-12)
     shifted = compare(x + 1e6, y, distance, correlation)
     assert shifted.value == pytest.approx(expected, abs=1e-12)
@@ -101,46 +55,20 @@ def test_repeated_images_are_at_distance_zero_and_tied(distance):
     x, y = (space.repeat(5, 1) + 3 for space in make_spaces(num_rows=7, d1=37, d2=19))
     first = [(i % 7, j % 7) for i in range(35) for j in range(i + 1, 35)]
     a, b = (
-        [0 if i == j else float(naive_distance(s[min(i, j)], s[max(i, j)], distance))
+        [0 if i == j else float(references.distance(s[min(i, j)], s[max(i, j)], distance))
          for i, j in first]
         for s in (x, y)
     )  # fmt: skip
     found = compare(x, y, distance, "kendall").value
-    assert found == pytest.approx(naive_kendall(a, b), abs=1e-12)
+    assert found == pytest.approx(references.kendall(a, b), abs=1e-12)
 
 
 def test_three_images_are_enough_and_two_are_not():
     x, y = make_spaces(num_rows=3)
-    expected = naive_rsa(x, y, "euclidean", "pearson")
+    expected = references.rsa(x, y, "euclidean", "pearson")
     assert compare(x, y).value == pytest.approx(expected, abs=1e-12)
     with pytest.raises(ValueError, match=r"^RSA needs at least 3 rows, not 2$"):
         compare(x[:2], y[:2])
-
-
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
-@pytest.mark.parametrize("correlation", CORRELATIONS)
-def test_euclidean_is_invariant_to_rotation_scaling_translation_and_order(
-    correlation, seed, scale, shift
-):
-    x, y = make_spaces(seed, num_rows=24)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    moved = scale * (x @ rotation(6, seed)) + shift
-    expected = compare(x, y, correlation=correlation)
-    found = compare(moved[order], y[order], correlation=correlation)
-    assert found.value == pytest.approx(expected.value, abs=1e-9)
-    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-6)
-
-
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 1000))
-def test_cosine_is_invariant_to_the_lengths_of_rows_and_correlation_to_their_means(seed):
-    x, y = make_spaces(seed)
-    generator = torch.Generator().manual_seed(seed)
-    lengths, means = torch.rand(2, len(x), 1, generator=generator, dtype=torch.float64) + 0.1
-    for distance, moved in (("cosine", x * lengths), ("correlation", x * lengths + means)):
-        expected = compare(x, y, distance).value
-        assert compare(moved, y, distance).value == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("correlation", CORRELATIONS)
@@ -149,7 +77,7 @@ def test_rows_far_from_the_origin_keep_their_digits(distance, correlation):
     x, y = (space + 1e4 for space in make_spaces())
     if distance == "correlation":  # which removes a common offset: give it one that varies
         x = x + 1e4 * torch.arange(x.shape[1])
-    expected = naive_rsa(x, y, distance, correlation)
+    expected = references.rsa(x, y, distance, correlation)
     assert compare(x, y, distance, correlation).value == pytest.approx(expected, abs=1e-7)
 
 
@@ -243,10 +171,10 @@ def test_codes_have_the_ties_of_exact_arithmetic(distance):
     lower = [(i, j) for i in range(30) for j in range(i)]
     a, b = (
         # Twelve digits: what is equal in exact arithmetic.
-        np.round([float(naive_distance(s[i], s[j], distance)) for i, j in lower], 12)
+        np.round([float(references.distance(s[i], s[j], distance)) for i, j in lower], 12)
         for s in (bits, ints)
     )
-    expected = naive_kendall(a, b)
+    expected = references.kendall(a, b)
     for dtype in (torch.float16, torch.float32, torch.float64):
         x, y = bits.to(dtype), ints.to(dtype)
         tolerance = 1e-3 if dtype == torch.float16 else 1e-12
@@ -346,9 +274,9 @@ def test_sample_compares_the_pairs_within_its_groups():
     x, y = make_spaces(num_rows=40)
     groups = balanced_groups(40, 100, seed=3)
     couples = [pair for group in groups for pair in itertools.combinations(group, 2)]
-    a, b = ([naive_distance(s[i], s[j], "euclidean") for i, j in couples] for s in (x, y))
+    a, b = ([references.distance(s[i], s[j], "euclidean") for i, j in couples] for s in (x, y))
     found = compare(x, y, max_pairs=100, seed=3).value
-    assert found == pytest.approx(float(naive_pearson(a, b)), abs=1e-12)
+    assert found == pytest.approx(float(references.pearson(a, b)), abs=1e-12)
 
 
 @pytest.mark.parametrize("correlation", CORRELATIONS)
@@ -367,10 +295,11 @@ def test_sample_is_a_function_of_its_seed_and_near_the_exact_value(correlation):
 @pytest.mark.parametrize("make", [make_spaces, make_grid_spaces])
 @pytest.mark.parametrize("correlation", CORRELATIONS)
 def test_standard_error_agrees_with_leaving_out_one_image_at_a_time(make, correlation):
-    x, y = make(num_rows=120)
-    kept = [[j for j in range(120) if j != i] for i in range(120)]
+    n = 80
+    x, y = make(num_rows=n)
+    kept = [[j for j in range(n) if j != i] for i in range(n)]
     left_out = np.array([compare(x[k], y[k], correlation=correlation).value for k in kept])
-    jackknife = math.sqrt(119 * left_out.var())
+    jackknife = math.sqrt((n - 1) * left_out.var())
     found = compare(x, y, correlation=correlation).standard_error
     assert found == pytest.approx(jackknife, rel=1e-9 if correlation == "pearson" else 0.08)
 
@@ -378,12 +307,12 @@ def test_standard_error_agrees_with_leaving_out_one_image_at_a_time(make, correl
 @pytest.mark.parametrize(
     ("distance", "correlation", "num_rows", "max_pairs"),
     [
-        ("euclidean", "pearson", 150, 10**6),
         ("euclidean", "spearman", 150, 2000),
-        ("cosine", "pearson", 150, 2000),
         ("cosine", "pearson", 600, 300),
-        ("cosine", "spearman", 150, 10**6),
-        ("cosine", "kendall", 150, 2000),
+        pytest.param("euclidean", "pearson", 150, 10**6, marks=pytest.mark.soak),
+        pytest.param("cosine", "pearson", 150, 2000, marks=pytest.mark.soak),
+        pytest.param("cosine", "spearman", 150, 10**6, marks=pytest.mark.soak),
+        pytest.param("cosine", "kendall", 150, 2000, marks=pytest.mark.soak),
     ],
 )
 def test_intervals_cover_the_value_of_the_source(distance, correlation, num_rows, max_pairs):

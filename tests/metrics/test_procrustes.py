@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 
 from alignctl.metrics.feature_space import InMemory
@@ -40,16 +38,6 @@ def test_narrower_space_is_padded_with_zeros():
     x, y = make_spaces(d1=5, d2=3)
     padded = torch.cat([y, torch.zeros(len(y), 2)], dim=1)
     assert distance_of(x, y) == pytest.approx(distance_of(x, padded), abs=1e-12)
-
-
-@settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3), shift=st.floats(-10, 10))
-def test_distance_is_symmetric_and_invariant_to_rotation_scaling_and_order(seed, scale, shift):
-    x, y = make_spaces(seed)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    moved = scale * (x @ rotation(5, seed)) + shift
-    assert distance_of(moved[order], y[order]) == pytest.approx(distance_of(x, y), abs=1e-9)
-    assert distance_of(y, x) == pytest.approx(distance_of(x, y), abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(5))

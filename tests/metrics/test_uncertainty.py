@@ -1,6 +1,7 @@
 """Simulations: how often do nominal 95 % intervals hold what they are intervals of?"""
 
 import functools
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,13 +10,31 @@ from alignctl.metrics import Moments, compare
 from alignctl.metrics.rows import KINDS
 
 NUM_IMAGES = 500
-REPEATS = 700
-TRUTH_IMAGES = 300_000
+CHUNK = 30_000
 METRICS = ["cka", "cka hsic=debiased", "rsa", "rsa distance=sqeuclidean",
            "rsa distance=correlation"]  # fmt: skip
-# Widths of the two spaces: narrow, where biased CKA has little bias, and usual.
-DIMS = [(4, 3), (30, 20)]
-LOW, HIGH = 0.92, 0.97
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Widths of the two spaces, and what a share of intervals that hold the truth may be."""
+
+    dims: tuple[int, int]
+    repeats: int = 700
+    truth_images: int = 300_000
+    low: float = 0.92
+    high: float = 0.97
+
+
+# 0.95, less and more three standard deviations of the share
+FAST = Simulation((30, 20), repeats=150, truth_images=60_000, low=0.90, high=0.985)
+# narrow, where biased CKA has little bias, and usual
+FULL = [Simulation((4, 3)), Simulation((30, 20))]
+EVERY_SIMULATION = pytest.mark.parametrize(
+    "simulation",
+    [FAST, *(pytest.param(each, marks=pytest.mark.soak) for each in FULL)],
+    ids=lambda each: f"{each.dims[0]}x{each.dims[1]}-{each.repeats}",
+)
 
 
 def make_source(dims):
@@ -35,10 +54,10 @@ def make_source(dims):
     return draw
 
 
-def true_scores(draw):
-    chunks = (draw(30_000, 10**6 + number) for number in range(TRUTH_IMAGES // 30_000))
+def true_scores(draw, num_images):
+    chunks = (draw(CHUNK, 10**6 + number) for number in range(num_images // CHUNK))
     moments = Moments.measure_all(chunks, [(0, 1)], Moments.origins_of(draw(1000, 10**6), KINDS))
-    assert moments.count == TRUTH_IMAGES
+    assert moments.count == num_images
     return [
         moments.linear_cka(0, 1),
         moments.linear_cka(0, 1, debiased=True),
@@ -49,12 +68,12 @@ def true_scores(draw):
 
 
 @functools.cache
-def misses(dims):
-    """(REPEATS, number of metrics): how many half-widths of its interval the truth is away."""
-    draw = make_source(dims)
-    truths = true_scores(draw)
+def misses(simulation):
+    """(repeats, number of metrics): how many half-widths of its interval the truth is away."""
+    draw = make_source(simulation.dims)
+    truths = true_scores(draw, simulation.truth_images)
     found = []
-    for seed in range(REPEATS):
+    for seed in range(simulation.repeats):
         scores = compare(*draw(NUM_IMAGES, seed), METRICS)
         found.append(
             [
@@ -65,19 +84,19 @@ def misses(dims):
     return torch.tensor(found)
 
 
-def coverage(dims, metric, factor=1.0):
+def coverage(simulation, metric, factor=1.0):
     """Share of intervals that hold the truth, with standard errors this many times as large."""
-    return float((misses(dims)[:, METRICS.index(metric)] <= factor).double().mean())
+    return float((misses(simulation)[:, METRICS.index(metric)] <= factor).double().mean())
 
 
-@pytest.mark.parametrize("dims", DIMS)
+@EVERY_SIMULATION
 @pytest.mark.parametrize("metric", METRICS)
-def test_nominal_95_percent_intervals_hold_the_truth_as_often(metric, dims):
-    assert LOW <= coverage(dims, metric) <= HIGH
+def test_nominal_95_percent_intervals_hold_the_truth_as_often(metric, simulation):
+    assert simulation.low <= coverage(simulation, metric) <= simulation.high
 
 
-@pytest.mark.parametrize("dims", DIMS)
+@EVERY_SIMULATION
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_standard_error_half_or_twice_as_large_would_be_noticed(metric, dims):
-    assert coverage(dims, metric, 0.5) < LOW - 0.1
-    assert coverage(dims, metric, 2.0) > HIGH + 0.01
+def test_a_standard_error_half_or_twice_as_large_would_be_noticed(metric, simulation):
+    assert coverage(simulation, metric, 0.5) < simulation.low - 0.1
+    assert coverage(simulation, metric, 2.0) > simulation.high + 0.01
