@@ -1,6 +1,7 @@
 import copy
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,25 @@ def one_process(tmp_path_factory):
         events_file=tmp_path_factory.mktemp("events") / "events.jsonl",
     )
     dist.destroy_process_group()
+
+
+@pytest.fixture(scope="session")
+def train_alone(one_process):
+    """A function of a study and a folder: the run trained there by one process."""
+    from alignctl.training.worker import TrainingJob, train
+
+    def start(study, path):
+        run = RunDirectory(path)
+        train(replace(one_process, events_file=run.events_file), TrainingJob(study, path))
+        return run
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finished(small_study, train_alone, tmp_path_factory):
+    """A run of five objectives, with weights after epochs 0, 1 and 2; for reading only."""
+    return train_alone(small_study(), tmp_path_factory.mktemp("runs") / "finished")
 
 
 @pytest.fixture(scope="session")

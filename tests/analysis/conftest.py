@@ -1,25 +1,43 @@
-from dataclasses import replace
-
 import pytest
 
-from alignctl.runs import RunDirectory
-from alignctl.training.worker import TrainingJob, train
+from alignctl.analysis.feature_files import open_features
+from alignctl.errors import ConfigError
 
 
 @pytest.fixture(scope="session")
-def train_run(small_study, one_process, tmp_path_factory):
+def train_run(small_study, train_alone, tmp_path_factory):
     """A function of overrides: the run of a small study, trained here."""
-
-    def start(*overrides):
-        run = RunDirectory(tmp_path_factory.mktemp("runs") / "run")
-        context = replace(one_process, events_file=run.events_file)
-        train(context, TrainingJob(small_study(*overrides), run.path))
-        return run
-
-    return start
+    return lambda *overrides: train_alone(
+        small_study(*overrides), tmp_path_factory.mktemp("runs") / "run"
+    )
 
 
 @pytest.fixture(scope="session")
-def trained(train_run):
+def trained(finished):
     """Five objectives, weights after epochs 0, 1 and 2; for reading only."""
-    return train_run()
+    return finished
+
+
+@pytest.fixture
+def save(tmp_path):
+    """A function of a file name and its bytes, or of what writes them: the path as text."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content) if isinstance(content, bytes) else content(path)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def refused():
+    """A function of a file of features: the one line by which it is refused."""
+
+    def refuse(text):
+        with pytest.raises(ConfigError) as caught:
+            open_features(text)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return refuse

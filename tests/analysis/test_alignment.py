@@ -1,3 +1,4 @@
+import functools
 import itertools
 import os
 import shutil
@@ -99,22 +100,40 @@ def column_of(table, column="value", *, split="test", representation="h"):
     return dict(zip(rows[keys].itertuples(index=False, name=None), rows[column], strict=True))
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1-process", "2-processes"])
-def evaluated(request, trained, one_process, pool, tmp_path_factory):
-    run = copy_of(trained, tmp_path_factory.mktemp("evaluated"))
-    asked = job(run, metrics=MANY, confidence=CONFIDENCE, permutations=SHUFFLES, keep_features=True)
-    if request.param == 1:
-        assert evaluate(one_process, asked) == 6
-    else:
-        assert pool.launch(evaluate, asked, size=2, events_file=run.events_file) == [6, 6]
-    return run
+@pytest.fixture(scope="module")
+def evaluation(trained, one_process, pool, tmp_path_factory):
+    """A function of a number of processes, by which a run is evaluated once."""
+
+    @functools.cache
+    def start(size):
+        run = copy_of(trained, tmp_path_factory.mktemp("evaluated"))
+        options = {"metrics": MANY, "confidence": CONFIDENCE, "permutations": SHUFFLES}
+        asked = job(run, **options, keep_features=True)
+        if size == 1:
+            assert evaluate(one_process, asked) == 6
+        else:
+            assert pool.launch(evaluate, asked, size=2, events_file=run.events_file) == [6, 6]
+        return run
+
+    return start
 
 
-@pytest.fixture(scope="module", params=["train", "test"])
-def measured(request, trained):
-    """A split, and the scores of its features as they are measured directly."""
+# Fixtures of a module with two parameters each would be made anew at every change of one
+@pytest.fixture(params=[1, 2], ids=["1-process", "2-processes"])
+def evaluated(request, evaluation):
+    return evaluation(request.param)
+
+
+@pytest.fixture(scope="module")
+def measurement(trained):
+    """A function of a split: the scores of its features as they are measured directly."""
     options = {"metrics": MANY, "confidence": CONFIDENCE, "permutations": SHUFFLES}
-    return request.param, direct_scores(trained, split=request.param, **options)
+    return functools.cache(lambda split: direct_scores(trained, split=split, **options))
+
+
+@pytest.fixture(params=["train", "test"])
+def measured(request, measurement):
+    return request.param, measurement(request.param)
 
 
 def test_scores_equal_the_metrics_of_the_features_of_all_images(evaluated, measured):
@@ -249,6 +268,15 @@ def test_only_the_chosen_epochs_are_evaluated(run, one_process):
 SOME = {"objectives": ("nscl", "ce"), "splits": ("test",), "epochs": (1, 2)}
 
 
+@pytest.fixture(scope="module")
+def some_answered(trained, one_process, tmp_path_factory):
+    """A run with answers to `SOME`, and marks in them; for reading only."""
+    run = copy_of(trained, tmp_path_factory.mktemp("answered"))
+    assert evaluate(one_process, job(run, **SOME, confidence=0.95, permutations=9)) == 2
+    mark(run)
+    return run
+
+
 @pytest.mark.parametrize(
     ("change", "evaluated_again"),
     [
@@ -267,12 +295,10 @@ SOME = {"objectives": ("nscl", "ce"), "splits": ("test",), "epochs": (1, 2)}
     ids=str,
 )
 def test_what_the_table_does_not_answer_is_evaluated_again(
-    run, one_process, change, evaluated_again
+    some_answered, one_process, tmp_path, change, evaluated_again
 ):
-    asked = {**SOME, "confidence": 0.95, "permutations": 9}
-    assert evaluate(one_process, job(run, **asked)) == 2
-    mark(run)
-    asked |= change
+    run = copy_of(some_answered, tmp_path)
+    asked = {**SOME, "confidence": 0.95, "permutations": 9, **change}
     assert evaluate(one_process, job(run, **asked)) == evaluated_again
     table = read_table(run)
     names = {metric.identifier for metric in job(run, **asked).question.metrics}

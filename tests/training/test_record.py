@@ -84,14 +84,20 @@ def test_objectives_end_at_different_weights(finished):
     assert len(set(final_digests(finished).values())) == len(NAMES)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(small_study, train_alone, tmp_path_factory):
+    """A run of five epochs with a state after every second."""
+    study = small_study("objectives=[cl, ce]", "training.epochs=5", "checkpoint_epochs=[0, 2, 4]")
+    return train_alone(study, tmp_path_factory.mktemp("uninterrupted") / "run")
+
+
 @pytest.mark.parametrize(
     "moment", ["in epoch 4", "between two states", "before the state is whole", "before the tables"]
 )
 def test_a_killed_run_goes_on_to_the_same_end(
-    small_study, train_alone, tmp_path, monkeypatch, moment
+    uninterrupted, train_alone, tmp_path, monkeypatch, moment
 ):
-    study = small_study("objectives=[cl, ce]", "training.epochs=5", "checkpoint_epochs=[0, 2, 4]")
-    whole = train_alone(study, tmp_path / "whole")
+    whole, study = uninterrupted, uninterrupted.config
 
     def kill(*_args, **_kwargs):
         raise Killed
@@ -152,11 +158,11 @@ def test_a_run_killed_after_its_last_state_is_finished_without_a_step(
     assert training_table(resumed).equals(training_table(whole))
 
 
-@pytest.fixture
-def half_way(small_study, train_alone, tmp_path, monkeypatch):
-    """A run of four epochs, killed in the fourth, with states after two and three."""
+@pytest.fixture(scope="module")
+def killed_half_way(small_study, train_alone, tmp_path_factory):
     study = small_study("objectives=[cl]", "training.epochs=4", "checkpoint_epochs=[0, 1, 2, 3]")
-    with monkeypatch.context() as patch:
+    path = tmp_path_factory.mktemp("half-way") / "run"
+    with pytest.MonkeyPatch.context() as patch:
         train_steps = worker._train_steps
 
         def until_the_fourth(session, *, epoch, first_step):
@@ -166,8 +172,14 @@ def half_way(small_study, train_alone, tmp_path, monkeypatch):
 
         patch.setattr(worker, "_train_steps", until_the_fourth)
         with pytest.raises(Killed):
-            train_alone(study, tmp_path / "run")
-    run = RunDirectory(tmp_path / "run")
+            train_alone(study, path)
+    return RunDirectory(path)
+
+
+@pytest.fixture
+def half_way(killed_half_way, tmp_path):
+    """A run of four epochs, killed in the fourth, with states after two and three."""
+    run = RunDirectory(shutil.copytree(killed_half_way.path, tmp_path / "run"))
     assert sorted(path.name for path in run.state.iterdir()) == [
         "step_0000000006", "step_0000000009",
     ]  # fmt: skip
