@@ -1,10 +1,12 @@
 import hashlib
-import os
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+# Started processes get our sys.path, and so find what they are to run.
+sys.path.insert(0, str(Path(__file__).parents[1] / "workers"))
 
 from alignctl.errors import CheckpointError
 from alignctl.runs import RunDirectory
@@ -111,41 +113,13 @@ def test_the_digest_depends_on_values_shapes_dtypes_and_names(change):
     assert digest(renamed) != digest(weights())
 
 
-WRITES_ON_A_FULL_DISK = """
-import resource, sys, torch
-from pathlib import Path
-from alignctl.errors import CheckpointError
-from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import save_weights
-from alignctl.runs.directory import checkpoint_file
-from alignctl.runs.states import save_state
-
-run, large = RunDirectory(Path(sys.argv[1])), {"a": torch.ones(100_000)}
-_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-for save in (
-    lambda: save_weights(checkpoint_file(run, "cl", 1), large),
-    lambda: save_state(run, 1, "cl", large),
-):
-    try:
-        save()
-    except CheckpointError as error:
-        print(error)
-"""
-
-
-def test_a_full_disk_is_a_checkpoint_error_and_leaves_nothing_half_written(run):
+def test_a_full_disk_is_a_checkpoint_error_and_leaves_nothing_half_written(run, pool):
     """In a process of its own no file may grow beyond 20 kB: here that would be the log as well."""
     pytest.importorskip("resource")
-    done = subprocess.run(
-        [sys.executable, "-c", WRITES_ON_A_FULL_DISK, str(run.path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    weights, state = done.stdout.splitlines()
+    from checkpoint_workers import save_on_a_full_disk
+
+    (refused,) = pool.launch(save_on_a_full_disk, run.path, size=1)
+    weights, state = refused
     assert weights.startswith(f"{checkpoint_file(run, 'cl', 1)}: cannot be written: ")
     assert state.startswith(f"{state_folder(run, 1) / 'cl.pt'}: cannot be written: ")
     assert [path for path in run.path.rglob("*") if path.is_file()] == []
