@@ -202,7 +202,7 @@ def _call(folder: Path, rank: int) -> Any:
     )
     store = dist.FileStore(str(folder / "store"), size)
     limit = timedelta(minutes=10)  # the server ends what hangs
-    dist.init_process_group("gloo", store=store, rank=rank, size=size, timeout=limit)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
     result = function(context, payload)
     dist.destroy_process_group()
     return result
