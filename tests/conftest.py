@@ -1,4 +1,5 @@
 import copy
+import functools
 import os
 import sys
 from dataclasses import replace
@@ -11,7 +12,8 @@ from alignctl.config import StudyConfig
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.runs import Manifest, RunDirectory
 
-sys.path.insert(0, str(Path(__file__).parent / "workers"))  # for processes that tests start too
+# `children`, `pool`, and what runs there; started processes get our sys.path
+sys.path.insert(0, str(Path(__file__).parent / "workers"))
 
 _TESTS = os.getpid()
 
@@ -183,9 +185,23 @@ def train_alone(one_process):
 
 
 @pytest.fixture(scope="session")
-def finished(small_study, train_alone, tmp_path_factory):
+def train_once(small_study, train_alone, tmp_path_factory):
+    """A function of overrides: the run of the small study with them, trained once for all tests.
+
+    For reading only; who changes something changes a copy.
+    """
+
+    @functools.cache
+    def run_of(*overrides):
+        return train_alone(small_study(*overrides), tmp_path_factory.mktemp("trained") / "run")
+
+    return run_of
+
+
+@pytest.fixture(scope="session")
+def finished(train_once):
     """A run of five objectives, with weights after epochs 0, 1 and 2; for reading only."""
-    return train_alone(small_study(), tmp_path_factory.mktemp("runs") / "finished")
+    return train_once()
 
 
 @pytest.fixture(scope="session")

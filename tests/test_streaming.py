@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from children import start
 
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import file_digest
@@ -32,23 +31,8 @@ def study(photo_folder):
     return [*STUDY, f"dataset={dataset}"]
 
 
-def start(folder, *words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "alignctl", *map(str, words)],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def end(process):
-    try:
-        stdout, stderr = process.communicate(timeout=170)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    stdout, stderr = process.communicate()
     return process.returncode, stdout, stderr
 
 
@@ -146,7 +130,8 @@ def test_a_killed_decoding_process_ends_the_run_with_one_line(study, tmp_path):
     while process.poll() is None:  # there are new ones in every epoch; some had ended their work
         parents = parents_in(process.pid)
         for pid, parent in parents.items():
-            if parents.get(parent) == process.pid:
+            worker = parents.get(parent)  # itself forked from what the command started
+            if parents.get(worker) == process.pid:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     code, _, stderr = end(process)

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from children import start
 
 from alignctl.config.load import load_study
 from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
@@ -49,23 +48,8 @@ class Ended:
         return RunDirectory(self.folder / "runs" / "digits")
 
 
-def start(folder, *words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "alignctl", *map(str, words)],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def end(process, folder):
-    try:
-        stdout, stderr = process.communicate(timeout=170)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    stdout, stderr = process.communicate()
     return Ended(process.returncode, stdout, stderr, folder)
 
 

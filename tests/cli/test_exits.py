@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 
@@ -33,17 +35,13 @@ def test_python_dash_m_compares_two_files_and_fails_where_there_is_no_score():
     np.save("a.npy", matrix)
     np.save("b.npy", matrix @ stream.normal(size=(3, 2)))
     np.save("c.npy", matrix * (np.arange(12) != 4)[:, None])
-    command = [sys.executable, "-m", "alignctl", "compare", "a.npy"]
-
-    def start(*words):
-        return subprocess.run([*command, *words], check=False, capture_output=True, text=True)
-
-    done = start("b.npy", "--metric", "cka", "--json")
+    command = [sys.executable, "-m", "alignctl", "compare", "a.npy", "b.npy", "--metric", "cka"]
+    done = subprocess.run([*command, "--json"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     (score,) = json.loads(done.stdout)["scores"]
     assert score["metric"] == ORIGINAL_CKA
     assert 0 < score["value"] < 1
-    failed = start("c.npy", "--metric", "rsa")
+    failed = children.run(Path.cwd(), "compare", "a.npy", "c.npy", "--metric", "rsa")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "error: c.npy, row 4: all zeros, so it has no cosine\n"
 

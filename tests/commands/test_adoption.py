@@ -1,12 +1,10 @@
 """Checkpoints of the original code through the command line, from its folders to tables."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import children
 import pandas as pd
 import pytest
 import yaml
@@ -262,14 +260,8 @@ def test_the_csvs_of_any_run_can_lie_elsewhere_too(call, theirs):
 
 
 def test_the_real_commands_work_in_processes_of_their_own(call, theirs):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def start(*words):
-        command = [sys.executable, "-m", "alignctl", *words]
-        return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-
     words = ["--split", "test", "--nproc", "2", "--device", "cpu", "--json"]
-    done = start(*EVAL, *words, "--compare", "nscl", "ce")
+    done = children.run(Path.cwd(), *EVAL, *words, "--compare", "nscl", "ce")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["evaluated"] == 3
     filled = pd.read_csv("out/test_alignment.csv").notna().all().to_dict()

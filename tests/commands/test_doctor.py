@@ -1,8 +1,7 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import children
 import pytest
 
 from alignctl.commands import doctor
@@ -19,8 +18,7 @@ def quick(call, monkeypatch):
 
 
 def test_the_real_command_finds_all_parts_and_leaves_nothing_behind(tmp_path):
-    command = [sys.executable, "-m", "alignctl", "doctor", "--json"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    done = children.run(tmp_path, "doctor", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["ok"]

@@ -20,25 +20,29 @@ _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 
 
 def train_until_killed(job: TrainingJob, kill_at_change: int | None) -> None:
-    """Train alone, with one thread; SIGKILL before the n-th change of a file in the run."""
+    """Train alone, with one thread; SIGKILL before the n-th change of a file in the run.
+
+    At the end the number of changes is printed.
+    """
     torch.set_num_threads(1)
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     context = WorkerContext(
         rank=0, size=1, device=torch.device("cpu"), threads=1,
         events_file=job.run / "events.jsonl",
     )  # fmt: skip
-    if kill_at_change is not None:
-        sys.addaudithook(_Killer(job.run, kill_at_change))
+    killer = _Killer(job.run, kill_at_change)
+    sys.addaudithook(killer)
     train(context, job)
+    print(killer.num_changes)
 
 
 class _Killer:
-    def __init__(self, folder: Path, changes_left: int) -> None:
-        self._folder, self._left = str(folder), changes_left
+    def __init__(self, folder: Path, kill_at_change: int | None) -> None:
+        self._folder, self._last, self.num_changes = str(folder), kill_at_change, 0
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         opened = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
         if (opened or event in _CHANGES) and str(args[0]).startswith(self._folder):
-            self._left -= 1
-            if self._left <= 0:
+            self.num_changes += 1
+            if self.num_changes == self._last:
                 os.kill(os.getpid(), signal.SIGKILL)
