@@ -7,6 +7,7 @@ otherwise it is a new process that imports it. Workers for GPUs are spawned, and
 systems other than Linux.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker, util
 from pathlib import Path
@@ -46,6 +47,8 @@ class Started:
 
 
 _LOOKS, _LOOK_S = 20, 0.005
+# pyarrow's allocator has a thread, whose locks it takes before a fork and gives back after it
+_FORK_AWARE = ("jemalloc_bg_thd",)
 _PATHS = ("PYTHONPATH", "PYTHONSAFEPATH")
 
 _environment: dict[str, str] = {}  # of the server that was started last
@@ -182,15 +185,21 @@ def _fork() -> bool:
 
 
 def _has_one_thread() -> bool:
-    """Whether the fork just now was that of a process with one thread.
+    """Whether the fork just now was that of a process with one thread, but for those that may be.
 
     OpenBLAS ends its threads before a fork, and they may take a moment to be gone.
     """
     for _ in range(_LOOKS):
-        if len(list(Path("/proc/self/task").iterdir())) == 1:
+        if len([name for name in _thread_names() if name not in _FORK_AWARE]) == 1:
             return True
         time.sleep(_LOOK_S)
     return False
+
+
+def _thread_names() -> Iterator[str]:
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # gone meanwhile
+            yield (thread / "comm").read_text().strip()
 
 
 def _modules_to_preload(module: str) -> list[str]:

@@ -68,7 +68,7 @@ def test_there_is_another_server_where_libraries_would_have_read_other_variables
 
 @needs_proc
 def test_workers_of_a_command_with_one_thread_come_from_a_copy_of_it(tmp_path):
-    with Session(tmp_path, "tell_surroundings", OPENBLAS_NUM_THREADS="2") as session:
+    with Session(tmp_path, "tell_surroundings", fresh=True, OPENBLAS_NUM_THREADS="2") as session:
         assert session.end() == (0, "")
     first, second = session.results()
     assert first == second
@@ -91,6 +91,19 @@ def test_a_command_with_other_threads_is_not_copied():
         other.set()
         thread.join()
     assert fork_server._pid() == before
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["alignctl"], True),
+        (["alignctl", "jemalloc_bg_thd"], True),
+        (["alignctl", "alignctl"], False),
+    ],
+)
+def test_a_thread_of_pyarrow_that_knows_of_forks_is_no_other_thread(monkeypatch, names, expected):
+    monkeypatch.setattr(fork_server, "_thread_names", lambda: names)
+    assert fork_server._has_one_thread() == expected
 
 
 def test_a_server_that_others_started_is_left_to_them(monkeypatch):

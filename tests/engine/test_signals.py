@@ -44,7 +44,7 @@ def test_an_interrupt_ends_parent_and_workers_without_a_word(tmp_path):
 
 @needs_proc
 def test_an_interrupt_while_workers_start_ends_all_without_a_word(tmp_path):
-    with Session(tmp_path, "wait_long", SIGNALS_AT_START="SIGINT") as session:
+    with Session(tmp_path, "wait_long", fresh=True, SIGNALS_AT_START="SIGINT") as session:
         assert session.end() == (130, "")
     assert not list(tmp_path.glob("*.pid")), "no worker came to its work"
     assert not list(session.scratch.glob("alignctl-*")), "the scratch folder is gone"
@@ -111,7 +111,9 @@ def test_workers_stop_before_the_same_step_though_one_is_within_a_collective(tmp
 @needs_proc
 def test_workers_that_are_asked_while_they_start_stop_in_order(tmp_path):
     numbers = "SIGTERM SIGUSR1"
-    with Session(tmp_path, "step_freely", "stoppable", SIGNALS_AT_START=numbers) as session:
+    with Session(
+        tmp_path, "step_freely", "stoppable", fresh=True, SIGNALS_AT_START=numbers
+    ) as session:
         assert session.end() == (0, "")
     first, second = json.loads((tmp_path / "results.json").read_text())
     assert first == second

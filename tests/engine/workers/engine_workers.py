@@ -11,8 +11,10 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -288,15 +290,15 @@ def tell_surroundings(context: WorkerContext, folder: Path) -> dict:
     }
 
 
-def main() -> None:
+def main(words: list[str]) -> None:
+    """Launch two workers: FOLDER WORKER [stoppable]."""
     # what a worker imports as it starts is not imported in a copy of this process
     alone = "SIGNALS_AT_START" not in os.environ
     with running_a_command() if alone else contextlib.nullcontext():
-        run()
+        run(Path(words[0]), globals()[words[1]], stoppable="stoppable" in words)
 
 
-def run() -> None:
-    folder, worker = Path(sys.argv[1]), globals()[sys.argv[2]]
+def run(folder: Path, worker: Callable[[WorkerContext, Path], Any], *, stoppable: bool) -> None:
     timeout_s = float(os.environ.get("TIMEOUT_S", "1800"))
     try:
         with (folder / "held").open("w"):
@@ -305,7 +307,7 @@ def run() -> None:
                 folder,
                 plan=ProcessPlan(2, 1, "cpu"),
                 events_file=folder / "events.jsonl",
-                stoppable="stoppable" in sys.argv,
+                stoppable=stoppable,
                 timeout_s=timeout_s,
             )
         (folder / "results.json").write_text(json.dumps(results))
@@ -316,4 +318,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

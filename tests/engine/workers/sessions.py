@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import children
 import engine_workers
 import pytest
 
@@ -62,19 +63,27 @@ def wait_until_gone(session: int) -> None:
 
 
 class Session:
-    """A process in a session of its own that launches two workers, as a command would."""
+    """A process in a session of its own that launches two workers, as a command would.
 
-    def __init__(self, folder, worker, *options, **environment):
+    fresh: it starts an interpreter, and imports all by itself.
+    """
+
+    def __init__(self, folder, worker, *options, fresh=False, **environment):
         self.folder, self.scratch = folder, folder / "tmp"
         self.scratch.mkdir()
-        path = os.pathsep.join(filter(None, sys.path))
-        self._process = subprocess.Popen(
-            [sys.executable, engine_workers.__file__, str(folder), worker, *options],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.scratch), **environment},
-            start_new_session=True,
-        )
+        words = [str(folder), worker, *options]
+        environment = {**os.environ, "TMPDIR": str(self.scratch), **environment}
+        if fresh:
+            path = os.pathsep.join(filter(None, sys.path))
+            self._process = subprocess.Popen(
+                [sys.executable, engine_workers.__file__, *words],
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**environment, "PYTHONPATH": path},
+                start_new_session=True,
+            )
+        else:
+            self._process = children.call(engine_workers.main, words, environment=environment)
         self.pid = self._process.pid
 
     def __enter__(self):
@@ -89,7 +98,7 @@ class Session:
     def wait_for(self, pattern: str, *, number: int = 1) -> None:
         """Until so many files under the folder match."""
         while len(list(self.folder.glob(pattern))) < number:
-            assert self._process.poll() is None, self._process.stderr.read()
+            assert self._process.poll() is None, self._process.communicate()
             time.sleep(0.02)
 
     def wait_for_workers(self) -> list[int]:
