@@ -5,14 +5,6 @@ from alignctl.errors import ConfigError
 
 
 @pytest.fixture(scope="session")
-def train_run(small_study, train_alone, tmp_path_factory):
-    """A function of overrides: the run of a small study, trained here."""
-    return lambda *overrides: train_alone(
-        small_study(*overrides), tmp_path_factory.mktemp("runs") / "run"
-    )
-
-
-@pytest.fixture(scope="session")
 def trained(finished):
     """Five objectives, weights after epochs 0, 1 and 2; for reading only."""
     return finished

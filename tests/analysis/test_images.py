@@ -76,9 +76,11 @@ def test_nothing_is_decoded_before_the_first_pass_is_asked_for(streamed_study, m
 
 
 @pytest.fixture(scope="module")
-def streamed_run(train_run, streamed_study):
+def streamed_run(train_once, streamed_study):
     """Two objectives on streamed images, weights after epochs 0, 1 and 2."""
-    return train_run("objectives=[cl, ce]", f"dataset={streamed_study().dataset.model_dump_json()}")
+    return train_once(
+        "objectives=[cl, ce]", f"dataset={streamed_study().dataset.model_dump_json()}"
+    )
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])

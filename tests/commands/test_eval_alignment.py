@@ -20,7 +20,6 @@ from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet
-from alignctl.training.worker import TrainingJob, train
 
 USUAL = [ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA]
 RUN = Path("runs/tiny")
@@ -232,19 +231,10 @@ def test_intervals_are_shown_after_the_last_epoch_and_p_values_where_asked_for(o
 # --- what is run
 
 
-@pytest.fixture(scope="module")
-def trained(small_study, one_process, tmp_path_factory):
-    """cl, nscl and ce, weights after epochs 0, 1 and 2; for reading only."""
-    run = RunDirectory(tmp_path_factory.mktemp("runs") / "run")
-    context = replace(one_process, events_file=run.events_file)
-    train(context, TrainingJob(small_study("objectives=[cl, nscl, ce]"), run.path))
-    return run
-
-
 @pytest.fixture
-def run(trained, call):
-    """A copy in ./runs, where `call` runs."""
-    shutil.copytree(trained.path, RUN)
+def run(train_once, call):
+    """cl, nscl and ce, weights after epochs 0, 1 and 2, in ./runs, where `call` runs."""
+    shutil.copytree(train_once("objectives=[cl, nscl, ce]").path, RUN)
     return RunDirectory(RUN)
 
 

@@ -1,32 +1,26 @@
 import json
-import os
+import shutil
 import stat
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
+import children
 import pytest
 import yaml
 
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import checkpoint_file
-from alignctl.training.worker import TrainingJob, train
 
 
 @pytest.fixture
-def make(call, one_process, small_study):
+def make(call, train_once):
     """A function of a name and overrides: the finished run of one objective in `runs/`."""
 
-    def start(name, *overrides):
+    def copy(name, *overrides):
         run = RunDirectory(Path("runs") / name)
-        run.path.mkdir(parents=True)
-        study = small_study("objectives=[cl]", *overrides)
-        context = replace(one_process, events_file=run.events_file.absolute())
-        train(context, TrainingJob(study, run.path.absolute()))
+        shutil.copytree(train_once("objectives=[cl]", *overrides).path, run.path)
         return run
 
-    return start
+    return copy
 
 
 def snapshot():
@@ -169,8 +163,7 @@ def test_what_cannot_be_verified_is_wrong_usage(call, make, words, message):
 def test_the_real_command_verifies_in_a_process_of_its_own(call, make):
     make("a", "training.epochs=1")
     before = snapshot()
-    command = [sys.executable, "-m", "alignctl", "verify", "--json"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ})
+    done = children.run(Path.cwd(), "verify", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert document(done.stdout)[0]["ok"]
     assert snapshot() == before

@@ -32,8 +32,8 @@ def test_epoch_zero_is_the_initial_network(trained):
     assert digest(network.state_dict()) == digest(build_network(trained.config).state_dict())
 
 
-def test_features_are_computed_in_float32_whatever_training_used(train_run):
-    run = train_run("training.precision=bfloat16", "objectives=[cl]", "training.epochs=1")
+def test_features_are_computed_in_float32_whatever_training_used(train_once):
+    run = train_once("training.precision=bfloat16", "objectives=[cl]", "training.epochs=1")
     network = load_network(OwnRun(run), "cl", 1, CPU)
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     h = network(images).h
