@@ -1,20 +1,16 @@
 """Runs that are killed, stopped, starved of disk or started twice, and what becomes of them."""
 
-import multiprocessing
 import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from multiprocessing import forkserver
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "workers"))
-
 import recovery_workers
+from children import call, start
 
 from alignctl.config.load import load_study
 from alignctl.runs import Manifest, RunDirectory
@@ -25,7 +21,7 @@ from alignctl.training.worker import TrainingJob
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
-NUM_KILLS = 60
+NUM_RANDOM_KILLS = 12
 TINY = [
     "dataset.classes=4", "dataset.images_per_class=16", "encoder.width=0.0625",
     "projector.hidden_dim=16", "projector.output_dim=8", "training.batch_size=16",
@@ -44,36 +40,16 @@ def files_of(run):
     return {str(path.relative_to(run.path)): file_digest(path) for path in paths}
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """A source of processes that have imported everything and are there at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recovery_workers"])
-    with pytest.MonkeyPatch.context() as patch:  # the server is told of nothing else
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        forkserver.ensure_running()
-    return context
-
-
-@pytest.fixture(scope="module")
-def train_in_process(processes):
-    """A function of a study and a folder: trains there; the exit code of its process.
+def train_in_process(study, path, *, change=None, seconds=170.0):
+    """Train there in a process of its own; (its exit code, how many files it changed).
 
     change: SIGKILL before so many changes of files; seconds: SIGKILL after so long.
     """
-
-    def train(study, path, *, change=None, seconds=None):
-        job = TrainingJob(study, path)
-        target = recovery_workers.train_until_killed
-        process = processes.Process(target=target, args=(job, change))
-        process.start()
-        process.join(seconds)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        return process.exitcode
-
-    return train
+    process = call(recovery_workers.train_until_killed, TrainingJob(study, path), change)
+    if process.wait(seconds) is None:
+        process.kill()
+    printed, _ = process.communicate()
+    return process.returncode, int(printed) if process.returncode == 0 else None
 
 
 def assert_nothing_is_half_written(run):
@@ -86,59 +62,67 @@ def assert_nothing_is_half_written(run):
             load_weights(checkpoint_file(run, name, epoch))
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills")
-def test_runs_killed_at_any_moment_end_with_the_bytes_of_one_that_never_was(
-    train_in_process, tmp_path
-):
-    study = load_study(None, KILLED)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(the run that was never interrupted, how many files it changed, the seconds it took)."""
+    path = tmp_path_factory.mktemp("recovery") / "whole"
     started = time.monotonic()
-    assert train_in_process(study, tmp_path / "whole") == 0
-    duration = time.monotonic() - started
-    whole = RunDirectory(tmp_path / "whole")
-    chance, num_kills, num_at_changes, number = random.Random(0), 0, 0, 0
-    while num_kills < NUM_KILLS:
+    code, num_changes = train_in_process(load_study(None, KILLED), path)
+    assert code == 0
+    return RunDirectory(path), num_changes, time.monotonic() - started
+
+
+def assert_ended_as(run, whole):
+    assert files_of(run) == files_of(whole)
+    ours, theirs = (Manifest.read(each.manifest_file) for each in (run, whole))
+    assert (ours.status, ours.batches) == ("finished", theirs.batches)
+    assert ours.checkpoints == theirs.checkpoints
+    assert not list(run.path.rglob("*.partial"))
+
+
+def test_a_run_killed_before_any_change_of_a_file_ends_with_the_bytes_of_one_that_never_was(
+    whole, tmp_path
+):
+    study, (never_killed, num_changes, _) = load_study(None, KILLED), whole
+
+    def kill_and_resume(number):
+        run = RunDirectory(tmp_path / f"run_{number}")
+        assert train_in_process(study, run.path, change=number)[0] == -signal.SIGKILL
+        assert_nothing_is_half_written(run)
+        assert train_in_process(study, run.path)[0] == 0, "a killed run cannot be resumed"
+        assert_ended_as(run, never_killed)
+        shutil.rmtree(run.path)
+
+    assert num_changes > 40
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(kill_and_resume, range(1, num_changes + 1)))
+
+
+def test_runs_killed_at_random_again_and_again_end_with_the_bytes_of_one_that_never_was(
+    whole, tmp_path
+):
+    study, (never_killed, num_changes, duration) = load_study(None, KILLED), whole
+    chance, num_kills, number = random.Random(0), 0, 0
+    while num_kills < NUM_RANDOM_KILLS:
         run = RunDirectory(tmp_path / f"run_{number}")
         number += 1
         code = None
         while code != 0:
-            # before a change of a file, where something could be half done, or at any moment
+            # before a change of a file, as a resumed run has others, or at any moment
             moment = (
-                {"change": chance.randint(1, 80)}
-                if chance.random() < 0.6
+                {"change": chance.randint(1, num_changes)}
+                if chance.random() < 0.5
                 else {"seconds": chance.uniform(0, duration)}
             )
-            code = train_in_process(study, run.path, **moment)
+            code, _ = train_in_process(study, run.path, **moment)
             assert code in (0, -signal.SIGKILL), "a killed run cannot be resumed"
             num_kills += code != 0
-            num_at_changes += code != 0 and "change" in moment
             assert_nothing_is_half_written(run)
-        assert files_of(run) == files_of(whole)
-        ours, theirs = (Manifest.read(each.manifest_file) for each in (run, whole))
-        assert (ours.status, ours.batches) == ("finished", theirs.batches)
-        assert ours.checkpoints == theirs.checkpoints
-        assert not list(run.path.rglob("*.partial"))
-    assert number >= 3, "several runs"
-    assert num_at_changes >= NUM_KILLS / 3
-
-
-def start(folder, *words, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "alignctl", *map(str, words)],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
+        assert_ended_as(run, never_killed)
 
 
 def end(process):
-    try:
-        stdout, stderr = process.communicate(timeout=170)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    stdout, stderr = process.communicate()
     return process.returncode, stdout, stderr
 
 
@@ -150,17 +134,24 @@ def wait_for(process, run, text):
     raise AssertionError(f"the run ended before {text}: {process.communicate()}")
 
 
-def workers_of(session):
-    """The processes that a command started, itself not included."""
-    found = []
+def parents_in(session):
+    """The parents of all processes that a command started, and of itself, by their ids."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent, _, number = stat.read_text().rpartition(")")[2].split()[:4]
         except (OSError, ValueError):
             continue  # gone meanwhile
-        if int(number) == session and state != "Z" and int(parent) == session:
-            found.append(int(stat.parent.name))
+        if int(number) == session and state != "Z":
+            found[int(stat.parent.name)] = int(parent)
     return found
+
+
+def assert_nobody_is_left(session):
+    deadline = time.monotonic() + 20
+    while parents_in(session):  # Python's resource tracker is the last to go
+        assert time.monotonic() < deadline, parents_in(session)
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -251,30 +242,23 @@ def test_a_second_process_on_the_same_run_is_refused(long_run):
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks under /proc")
 def test_a_killed_worker_ends_the_run_with_one_line_and_leaves_no_process(long_run):
     process, folder = long_run
-    workers = [
-        pid for pid in workers_of(process.pid)
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]  # fmt: skip
+    parents = parents_in(process.pid)  # the command, what workers are forked from, workers
+    workers = sorted(pid for pid, one in parents.items() if parents.get(one) == process.pid)
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
     code, _, stderr = end(process)
     assert code == 1
     assert stderr == "error: worker 1 died with signal 9 (SIGKILL)\n"
-    assert workers_of(process.pid) == []
+    assert_nobody_is_left(process.pid)
     run = RunDirectory(folder / "runs" / "digits")
     assert Manifest.read(run.manifest_file).status == "failed"
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing_but_time(tmp_path):
-    resource = pytest.importorskip("resource")
     limit = 60_000  # less than the first checkpoint
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     run = RunDirectory(tmp_path / "runs" / "digits")
     words = ["pretrain", *KILLED, "--nproc", 1]
-    code, _, stderr = end(start(tmp_path, *words, preexec_fn=small_files))
+    code, _, stderr = end(start(tmp_path, *words, largest_file=limit))
     assert code == 1
     assert stderr.startswith("error: ") and "cannot be written: " in stderr, stderr
     assert stderr.count("\n") == 1

@@ -148,7 +148,13 @@ def _server():
         env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
     )  # fmt: skip
     its.close()
+    atexit.register(_end, ours, process)
     return ours, process
+
+
+def _end(line, process):
+    line.close()  # after which there is nothing to be served
+    process.wait()
 
 
 def _serve(line):
