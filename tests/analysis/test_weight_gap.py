@@ -2,12 +2,14 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
+import yaml
 
 from alignctl.analysis.weight_gap import WeightGapJob, measure, totals
 from alignctl.errors import CheckpointError
 from alignctl.metrics import weight_gap
-from alignctl.runs import RunDirectory
-from alignctl.runs.checkpoints import load_weights
+from alignctl.runs import Manifest, RunDirectory
+from alignctl.runs.checkpoints import load_weights, save_weights
 from alignctl.runs.directory import checkpoint_file
 from alignctl.runs.tables import read_parquet
 
@@ -57,6 +59,25 @@ def test_rows_are_the_weight_gaps_of_every_pair_and_epoch(run, one_process):
 def test_there_is_no_gap_before_training(run, one_process):
     rows = measure(one_process, job(run, "ce"))
     assert {row.value for row in rows if row.epoch == 0} == {0.0}
+
+
+@pytest.mark.parametrize(("name", "measured"), [("vit", False), ("timm", True)])
+def test_queries_keys_and_values_count_in_models_of_timm_alone(run, one_process, name, measured):
+    # whatever the config says of the encoder, the weights are these
+    values = yaml.safe_load(run.config_file.read_text())
+    values["encoder"] = {"name": name, "model": "test_vit"} if name == "timm" else {"name": name}
+    run.config_file.write_text(yaml.safe_dump(values))
+    weights = {"encoder.blocks.0.attn.qkv.weight": torch.ones(6, 2)}
+    weights |= {"encoder.norm.weight": torch.ones(2)}
+    manifest = Manifest.read(run.manifest_file)
+    for path in run.checkpoints.glob("*/*.safetensors"):
+        epoch = int(path.stem.removeprefix("epoch_"))
+        manifest.checkpoints[epoch][path.parent.name] = save_weights(path, weights)
+    manifest.write(run.manifest_file)
+    rows = measure(one_process, job(run, "ce"))
+    layers = {row.layer for row in rows if row.quantity == "layer"}
+    assert ("encoder.blocks.0.attn.qkv.weight" in layers) == measured
+    assert "encoder.norm.weight" in layers
 
 
 def test_each_pair_has_a_csv_that_begins_with_the_originals_columns(run, one_process):

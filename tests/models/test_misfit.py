@@ -70,6 +70,15 @@ def test_the_first_tensor_and_the_settings_that_differ_are_named(fault, ours, th
     assert fault(ours, theirs) == message
 
 
+def test_a_model_of_timm_with_the_names_of_a_vit_is_not_said_to_be_one(fault):
+    timms = ["encoder={name: timm, model: test_vit, image_size: 32}"]
+    larger = ["encoder={name: timm, model: test_vit, image_size: 64}", "projector.hidden_dim=8"]
+    assert fault(timms, larger) == (
+        "size mismatch: encoder.pos_embed is (1, 17, 64) there and (1, 5, 64) by the config; "
+        "its shapes ask for projector.hidden_dim=8"
+    )
+
+
 @pytest.mark.parametrize("width", [0.0625, 0.07, 0.3, 1.5])
 def test_a_width_of_the_same_channels_is_no_difference(fault, width):
     found = fault([f"encoder.width={width}"], [f"encoder.width={width}", "encoder.stem=imagenet"])
