@@ -232,7 +232,7 @@ _COLOUR_OPERATIONS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 
 
 def _change_colours(pixels: Tensor, parameters: ViewParameters) -> None:
-    """Jitter, make grey and blur in place, each only the views that it concerns."""
+    """Jitter, make grey and blur in place, each only the views that draw it."""
     _jitter(pixels, parameters)
     for chosen, operation in ((parameters.grayscale, _gray_planes), (parameters.blur, blur)):
         if chosen.any():
@@ -241,7 +241,7 @@ def _change_colours(pixels: Tensor, parameters: ViewParameters) -> None:
 
 
 def _jitter(pixels: Tensor, parameters: ViewParameters) -> None:
-    """Apply at each turn each operation to the views whose turn it is, in place."""
+    """Apply colour operations in place, in the order that each view has drawn."""
     steps = [
         (number, np.flatnonzero(parameters.order[:, turn] == number))
         for turn in range(4)

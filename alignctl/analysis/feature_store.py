@@ -1,4 +1,4 @@
-"""Features on disk, as long as an evaluation takes or for good: every process writes its rows."""
+"""Features on disk, for one evaluation or kept: every process writes its rows."""
 
 import json
 import os
@@ -104,7 +104,7 @@ def _about(checkpoints: Mapping[str, Path], num_images: int) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    """What is said of kept features; None where none are, or where that cannot be read."""
+    """The description of kept features; None where there is none, or it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -112,7 +112,7 @@ def _read(path: Path) -> Any:
 
 
 def _holds(known: Any, about: dict[str, Any], files: Sequence[Path]) -> bool:
-    """Whether these are the kept features of these very checkpoints."""
+    """Whether the kept features are of exactly these checkpoints."""
     if not known:
         return False
     try:

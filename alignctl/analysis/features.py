@@ -1,4 +1,4 @@
-"""What networks make of un-augmented images, batch by batch."""
+"""Features of un-augmented images, batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""From whatever a layer gives to one vector for each image."""
+"""From the output of a layer to one vector for each image."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ def pooled(output: object, pixels: torch.Size, *, any_layout: bool = False) -> T
     """A layer's output, (n, d), averaged over positions.
 
     output: (n, d), (n, tokens, d) or (n, d, height, width), of images whose shape, (n, 3, H, W), is
-    `pixels`. any_layout: it may be (n, height, width, d) as well, which shapes have to tell.
+    `pixels`. any_layout: (n, height, width, d) is possible as well; the shapes decide which.
     Raises ValueError for any other output, as words that follow the layer's name.
     """
     if not isinstance(output, Tensor):
@@ -31,7 +31,7 @@ def _positions(shape: tuple[int, ...], pixels: torch.Size) -> tuple[int, int]:
         if _has_aspect(shape[dims[0]], shape[dims[1]], height=pixels[2], width=pixels[3])
     ]
     if len(fitting) != 1:
-        raise ValueError(f"gives a tensor {shape}, whose shape does not tell what are positions")
+        raise ValueError(f"gives a tensor {shape}, in which positions cannot be told from features")
     return fitting[0]
 
 

@@ -61,7 +61,7 @@ def _rank(pair: Pair) -> int:
 def _by_ids(
     a: FeatureFile, b: FeatureFile, pairs: Sequence[Pair], *, must_match: bool
 ) -> RowOrder | None:
-    """The order that ids give; None where none match and none must."""
+    """The order that ids give; None where none match and none was asked for."""
     orders = [(pair, order) for pair in pairs for order in [_matched(*pair)] if order is not None]
     if not orders:
         if pairs and must_match:

@@ -30,7 +30,7 @@ class MetricConfig(ConfigModel):
         return False
 
     def inapplicable(self) -> set[str]:
-        """Options that the others leave without a meaning."""
+        """Options that have no meaning beside the others."""
         return set()
 
     def drawn(self) -> set[str]:

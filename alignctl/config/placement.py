@@ -20,8 +20,8 @@ class Grid:
 def grid(study: StudyConfig, num_processes: int) -> Grid:
     """How `num_processes` divide the work; ConfigError where they cannot.
 
-    mesh: so that the busiest process has the least to do, and then with as many groups as
-    possible, because gradients travel only inside a group.
+    mesh: the shape that gives the busiest process the least work; among equals, that with most
+    groups, because gradients are exchanged only inside a group.
     """
     num_objectives = len(study.objectives)
     if study.placement == "objectives":

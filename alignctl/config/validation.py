@@ -112,7 +112,7 @@ def config_error(error: ValidationError, root: type[ConfigModel], source: str) -
         message = _message(dict(detail), models)
         if message not in by_key.setdefault(key, []):
             by_key[key].append(message)
-    # a list's wrong item is the whole story: nothing more about the list
+    # where an item of a list is wrong, nothing more is said about the list
     told = [key for key in by_key if not any(other.startswith(f"{key}[") for other in by_key)]
     lines = [f"{key}: {' or '.join(by_key[key])}" if key else by_key[key][0] for key in told]
     return ConfigError(f"{source}: " + "\n".join(lines))

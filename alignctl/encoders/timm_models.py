@@ -58,7 +58,7 @@ def _feature_dim(config: TimmConfig) -> int:
 
 @lru_cache(maxsize=16)
 def _outcome(config: TimmConfig, size: tuple[int, int] | None) -> tuple[Any, str | None]:
-    """What the model in training makes of two images, and the first random operation, if any.
+    """The output of the model in training for two images, and its first random operation, if any.
 
     size: height and width; those of the images that timm trained it on, when None. On the meta
     device: shapes without numbers, in a fraction of a second.
@@ -81,13 +81,13 @@ def _outcome(config: TimmConfig, size: tuple[int, int] | None) -> tuple[Any, str
 
 
 def _refuse_one_pixel(name: str, layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-    """Raise ValueError where a convolution is to halve maps of one pixel.
+    """Raise ValueError where a convolution with a stride meets maps of one pixel.
 
-    Its gradient in bfloat16 is read from memory that nobody wrote (torch 2.14 on CPUs).
+    Its gradient in bfloat16 is read from uninitialised memory (torch 2.14 on CPUs).
     """
     wide = max(layer.stride) > 1 and max(layer.kernel_size) > 1
     if wide and inputs[0].shape[2:] == (1, 1):
-        raise ValueError(f"they are too small, for {name} is to halve maps of one pixel")
+        raise ValueError(f"they are too small: {name} would halve maps of one pixel")
 
 
 class _RandomOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from alignctl.errors import CheckpointError, ConfigError
 from alignctl.models.weights import own_encoder_weights
 from alignctl.stand_ins import stand_in
 
-# Under which the state dict may lie in a checkpoint, the first of them that is there.
+# Keys of a checkpoint that may hold the state dict; the first that exists is taken.
 _STATE_KEYS = ("state_dict", "model_state_dict", "MODEL_STATE", "model_state", "model", "encoder")
 _KEY = "encoder.weights: "  # what messages begin with
 _NUM_NAMED = 3  # of several tensors, so many are named

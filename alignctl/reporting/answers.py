@@ -76,17 +76,17 @@ def answer(rows: pd.DataFrame, study: StudyConfig) -> str:
 
 
 def _last_epoch(rows: pd.DataFrame, study: StudyConfig) -> int:
-    """The last at which a supervised objective has CKA or RSA; the last of all where none has."""
+    """The last epoch at which a supervised objective has CKA or RSA; else the last epoch."""
     is_main = rows["metric"].map(lambda metric: bool(main_metrics([metric])))
     ranked = rows[is_main & rows["objective"].isin(_supervised(study)) & rows["value"].notna()]
     return int((rows if ranked.empty else ranked)["epoch"].max())
 
 
 def exceptions(rows: pd.DataFrame, study: StudyConfig) -> list[str]:
-    """Where the closest objective at an earlier epoch is not the one at the end.
+    """Epochs at which another objective was the closest than at the end, in words.
 
-    Epoch 0 is left out, for there all models are still the same, and so are epochs at which the
-    closest at the end has no score: nobody knows where it stood.
+    Epoch 0 is left out, where all models are still the same, and so are epochs at which the final
+    closest objective has no score.
     """
     lines: list[str] = []
     if rows.empty:

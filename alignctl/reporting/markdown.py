@@ -140,7 +140,7 @@ def _alignment_tables(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def _interval_table(rows: pd.DataFrame) -> list[str]:
-    """What is known of the last epoch's scores; nothing where no interval was measured."""
+    """Scores of the last epoch with their intervals and p-values; empty where none was measured."""
     if "ci_low" not in rows or rows["ci_low"].isna().all():
         return []
     last = rows[(rows["epoch"] == rows["epoch"].max()) & rows["ci_low"].notna()]
@@ -237,7 +237,7 @@ def _provenance(source: RunTables, without: str | None = None) -> list[str]:
 
 
 def _known_of_other_program(source: RunTables) -> list[str]:
-    """The config as it was given, and no more than is known of the training."""
+    """The config as it was given, the checkpoints, and the digests of initial weights."""
     manifest = source.manifest
     versions = ", ".join(f"{name} {value}" for name, value in manifest.versions.items())
     rows = [
@@ -249,7 +249,10 @@ def _known_of_other_program(source: RunTables) -> list[str]:
     names = ", ".join(manifest.initial_weights)
     digests = sorted({value[:16] for value in manifest.initial_weights.values()})
     if not digests:
-        start = "No snapshot of epoch 0 was there: whether the models began as one, nobody can say."
+        start = (
+            "There was no snapshot of epoch 0: "
+            "whether all models began from the same weights is unknown."
+        )
     elif len(digests) == 1:
         start = (
             f"The snapshots of epoch 0 of {names} hold the same weights (SHA-256 {digests[0]}...)."

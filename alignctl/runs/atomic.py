@@ -36,7 +36,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A renamed file may have its old name again after a power cut, unless the folder is synced."""
+    """Sync the folder: without it, a power cut may undo the renaming of a file in it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,6 +53,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed while writing left beside the files of a folder."""
+    """Remove the unfinished files that a killed process left in a folder."""
     for path in folder.glob(".*.partial"):
         path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> str:
 def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     """The named tensors of a safetensors file; CheckpointError where it cannot be read.
 
-    sha256: what the file was when it was written; CheckpointError where it is not that any more.
+    sha256: of the file as it was written; CheckpointError where the file has changed since.
     """
     try:
         if sha256 is not None and file_digest(path) != sha256:
@@ -35,7 +35,7 @@ def load_weights(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
 def write_tensors(path: Path, save: Callable[[Path], object]) -> str:
     """Let `save` fill a file, atomically; its SHA-256.
 
-    A full disk is a CheckpointError, whatever the library makes of it.
+    A full disk is a CheckpointError, whichever error the library raises.
     """
     digests = []
 

@@ -113,7 +113,7 @@ class RunDirectory:
 
     @property
     def is_free(self) -> bool:
-        """Whether a run may start here: nothing there but what a start cut short may leave."""
+        """Whether a run may start here: the folder is empty but for locks and unfinished files."""
         if not self.path.exists():
             return True
         return self.path.is_dir() and all(
@@ -124,7 +124,7 @@ class RunDirectory:
         )
 
     def write_config(self, config: StudyConfig) -> None:
-        """Keep the resolved study beside its results; what was started when stays as it is."""
+        """Write the resolved study; an older file keeps its date, that of the run's start."""
         started = self.config_file.stat() if self.exists and self.config_file.exists() else None
         write_text(self.config_file, to_yaml(config))
         if started is not None:
@@ -152,7 +152,7 @@ class Obstacle(NamedTuple):
 
 
 def obstacle(folder: Path) -> Obstacle | None:
-    """What stands where a folder is, or is to be made; None where nothing does."""
+    """What is in the way of this folder, or of a parent that has to be made; None if nothing is."""
     there = next((part for part in (folder, *folder.parents) if os.path.lexists(part)), None)
     if there is None or there.is_dir():
         return None
@@ -167,11 +167,11 @@ def refuse_obstacle(folder: Path, *, option: str = "--output") -> None:
 
 
 def refuse_undecodable(folder: Path) -> None:
-    """ConfigError where parquet and safetensors, to which every path is UTF-8, see another one."""
+    """ConfigError for a path that parquet and safetensors cannot open: they take it for UTF-8."""
     path, encoding = str(folder.absolute()), sys.getfilesystemencoding()
     if os.fsencode(path) != path.encode(errors="surrogatepass"):
         way_out = "choose another name" if encoding == "utf-8" else "set PYTHONUTF8=1"
-        raise ConfigError(f"{path}: is no {encoding} text, as paths are here; {way_out}")
+        raise ConfigError(f"{path}: is not {encoding}, the encoding of paths here; {way_out}")
 
 
 def checkpoint_file(run: RunDirectory, objective: str, epoch: int) -> Path:
@@ -251,7 +251,7 @@ def newest_of(name: str) -> Path:
 
 
 def _started(path: Path) -> int:
-    """Creation order that later commands on the run do not change."""
+    """When a run was started; later commands on it do not change that."""
     marker = sweep_file(path) if is_sweep(path) else path / "config.yaml"
     if not marker.is_file():
         marker = path / _POINTER

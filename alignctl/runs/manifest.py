@@ -25,7 +25,7 @@ class Manifest(BaseModel):
     """What a run says about itself; frozen, replaced as a whole.
 
     Of an adopted run it says what was found when it was adopted, and nothing of its training:
-    numbers that nobody knows are None, and no process of ours was there.
+    unknown numbers are None, and num_processes is 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,8 +46,8 @@ class Manifest(BaseModel):
     num_train_images: int | None
     num_classes: int | None
     training_data: str | None = None
-    """SHA-256 of training images, labels and ids, or of what stands for images that are not in
-    memory; not there in version 1."""
+    """SHA-256 of training images, labels and ids (of images that are not in memory: of their
+    file names or sizes); missing in version 1."""
     initial_weights: dict[str, str]
     """SHA-256 of encoder and projector before the first step, by objective."""
     encoder_weights: str | None = None

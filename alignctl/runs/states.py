@@ -92,7 +92,7 @@ def load_state(run: RunDirectory, step: int, objective: str) -> dict[str, Any]:
 
 
 def complete_state(run: RunDirectory, point: SavedPoint) -> None:
-    """Make a state count, whose files are all written."""
+    """Complete a state whose files are all written, by writing its state.json."""
     folder = state_folder(run, point.step)
     table = folder / _TABLE  # not there before the first step
     found = {_TABLE: file_digest(table)} if table.is_file() else {}
@@ -103,13 +103,13 @@ def complete_state(run: RunDirectory, point: SavedPoint) -> None:
 
 
 def newest_state(run: RunDirectory, *, before: int | None = None) -> Found:
-    """The last state whose every file is as it was written; of steps below `before`, if given."""
+    """The last state whose files all have their SHA-256; of steps below `before`, if given."""
     problems: list[str] = []
     for folder in reversed(_folders(run)):
         if before is not None and _step(folder) >= before:
             continue
         if not (folder / _POINT).is_file():
-            continue  # the process ended before it was whole
+            continue  # the process ended before the state was complete
         try:
             return Found(_read(folder), tuple(problems))
         except CheckpointError as error:
@@ -131,7 +131,7 @@ def _read(folder: Path) -> SavedPoint:
     path = folder / _POINT
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        # of the values as they lie: a later version may read them into more fields
+        # of the values in the file: a later version may read them into more fields
         digest = values.pop("sha256", None) if isinstance(values, dict) else None
         point = SavedPoint.model_validate(values)
         if digest != _digest(values) or point.step != _step(folder):
@@ -152,7 +152,7 @@ def _read(folder: Path) -> SavedPoint:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, whatever their order and layout in a file."""
+    """SHA-256 of plain values; their order and layout in the file do not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -51,7 +51,7 @@ class SweepDirectory:
         return RunDirectory(self.path / f"{parameter}={value}")
 
     def runs(self, description: SweepDescription) -> dict[Any, RunDirectory]:
-        """The runs that are there, by value; without whatever else stands in a run's place."""
+        """The runs that exist, by value; folders that hold another study are left out."""
         places = {value: self.run(description.parameter, value) for value in description.values}
         return {value: run for value, run in places.items() if _has(run, description.key, value)}
 
@@ -74,7 +74,7 @@ class SweepDirectory:
             if values["schema_version"] != SCHEMA_VERSION:
                 raise ValueError(f"schema version {values['schema_version']}, not {SCHEMA_VERSION}")
             parameter, swept = values["parameter"], tuple(values["values"])
-            # they name folders: none of them may lead out of the sweep's
+            # they name folders, which must lie in the sweep's own
             if not str(parameter).isidentifier() or not all(map(_is_number, swept)):
                 raise ValueError(f"'{parameter}' over {list(swept)} is no sweep")
             return SweepDescription(

@@ -18,7 +18,7 @@ def synchronise_batch_norm(module: nn.Module, peers: Processes) -> None:
 
     Parameters and buffers stay the same objects under the same names. torch's own SyncBatchNorm
     does not work on CPUs.
-    Raises ConfigError for layers whose statistics of a batch nobody here knows how to share.
+    Raises ConfigError for other layers with batch statistics, which are not supported here.
     """
     assert not isinstance(module, _BatchNorm), "a module cannot be replaced inside itself"
     if peers.size == 1:
@@ -31,7 +31,7 @@ def synchronise_batch_norm(module: nn.Module, peers: Processes) -> None:
 
 
 def _has_statistics(layer: nn.Module) -> bool:
-    """Whether what it makes of an image depends on the others of its batch."""
+    """Whether its output for an image depends on the other images of the batch."""
     tracked = [layer._buffers.get(name) for name in ("running_mean", "running_var")]
     return isinstance(layer, _BatchNorm) or any(buffer is not None for buffer in tracked)
 
@@ -155,7 +155,7 @@ def _own_moments(values: Tensor) -> tuple[Tensor, Tensor]:
 
     torch.var_mean takes several times as long on CPUs, and returns bfloat16 for bfloat16.
     """
-    # Statistics to update, which nobody reads: without them a CPU computes in the values' dtype.
+    # Unused running statistics: without them a CPU computes in the dtype of the values.
     dtype = torch.promote_types(values.dtype, torch.float32)
     scratch = values.new_zeros(2, values.shape[1], dtype=dtype)
     mean, variance = torch.batch_norm_update_stats(values, scratch[0], scratch[1], 0.0)

@@ -72,7 +72,7 @@ class Member:
 
     @torch.no_grad()
     def has_finite_output(self, height: int, width: int) -> bool:
-        """Whether the network's representations of an image are finite, as evaluation has them.
+        """Whether the network's representations of an image are finite in evaluation mode.
 
         Weights that are finite may be so large that products of them are not.
         """

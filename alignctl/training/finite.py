@@ -1,4 +1,4 @@
-"""Numbers that are not finite: told with objective and step, and never kept."""
+"""NaNs and infinities: reported with objective and step, and never saved."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _NEW_RUN = "start a new run with a smaller training.optimizer.learning_rate"
 def not_finite(state: Mapping[str, Any], *, known: frozenset[str] = frozenset()) -> list[str]:
     """The tensors of a state, nested or not, that hold a NaN or an infinity, as `network.weight`.
 
-    known: names of those whose infinities are no fault; a NaN in them is.
+    known: names of tensors that may hold infinities, but no NaN.
     """
     return [
         name
@@ -44,13 +44,13 @@ def place(step: int, *, steps_per_epoch: int) -> str:
 
 
 def advice(saved_step: int | None, *, steps_per_epoch: int) -> str:
-    """What is left of a run that cannot go on, and what to do."""
+    """What is saved of a run that cannot go on, and what to do."""
     if saved_step is None:
         return f"nothing is saved; {_NEW_RUN}"
     kept = "the initial state"
     if saved_step:
         kept = f"the state after {place(saved_step, steps_per_epoch=steps_per_epoch)}"
-    return f"{kept} stays saved, but resumed it would come to the same: {_NEW_RUN}"
+    return f"{kept} stays saved, but resuming would fail in the same way: {_NEW_RUN}"
 
 
 def refuse_not_finite(
@@ -62,7 +62,7 @@ def refuse_not_finite(
 ) -> None:
     """TrainingError where an objective's state after so many steps is not finite.
 
-    parts: from each process, the tensors that are not, by objective.
+    parts: the tensors that are not finite, by objective, from each process.
     """
     for name, tensors in ((name, found) for part in parts for name, found in part.items()):
         if not tensors:

@@ -1,4 +1,4 @@
-"""Steps of one epoch, as each process saw them and as they were for all."""
+"""Steps of one epoch: of each process, and merged over all processes."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def after_part(
 ) -> Progress:
     """Add what all processes did of one epoch (from 1) to log and progress, and tell who listens.
 
-    TrainingError where they did not see the same data, and for a loss that is not finite.
+    TrainingError where processes saw different data, and for a loss that is not finite.
     """
     part = merged(parts, num_shares=session.peers.size, epoch=epoch)
     first = _first_not_finite(part)
@@ -67,7 +67,7 @@ def after_part(
 
 
 def merged(parts: Sequence[EpochPart], *, num_shares: int, epoch: int) -> EpochPart:
-    """What all processes did together; neighbours in the order of ranks share batches."""
+    """The merged part of all processes; those with neighbouring ranks share batches."""
     groups = [parts[start : start + num_shares] for start in range(0, len(parts), num_shares)]
     losses = {
         name: [sum(values) for values in zip(*(p.losses[name] for p in group), strict=True)]

@@ -1,4 +1,4 @@
-"""A run as it is kept: opened with proof of a common start, saved so that it can go on."""
+"""A run on disk: opened with a check of initial weights and data, saved so that it can resume."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ def open_run(session: Session) -> Manifest:
     if len(set(weights.values())) != 1:
         raise TrainingError(f"the initial weights differ between objectives: {weights}")
     if len(set(context.gather(data.digest))) != 1:
-        raise TrainingError("the processes read other images or labels than each other")
+        raise TrainingError("the processes read different images or labels")
     fresh = Manifest(
         name=study.name,
         started_at=now(),
@@ -101,7 +101,7 @@ def open_run(session: Session) -> Manifest:
             "(made by another version of alignctl or torch?); start a new run"
         )
     _refuse_other_data(session, manifest)
-    context.wait()  # nobody looks for the run any more: now it may come to be
+    context.wait()  # all processes have looked whether the run exists: now it may be created
     if context.is_first and not run.exists:
         run.write_config(study)
         manifest.write(run.manifest_file)
@@ -155,7 +155,7 @@ def restore(session: Session, manifest: Manifest, *, before: int | None = None) 
         member.restore(load_state(run, point.step, member.name))
     parts = _not_finite(session, point.step)
     broken = [(name, found) for part in parts for name, found in part.items() if found]
-    if broken:  # as an earlier version saved them
+    if broken:  # an earlier version saved such states
         name, tensors = broken[0]
         text = f"{state_folder(run, point.step)}: objective '{name}': {in_words(tensors)}"
         context.report("warning", text=f"{text}; going on from the state before it")
@@ -164,18 +164,18 @@ def restore(session: Session, manifest: Manifest, *, before: int | None = None) 
 
 
 def _refuse_lost_states(run: RunDirectory, manifest: Manifest, found: Found) -> None:
-    """A run that has come further than its beginning is not begun again in silence."""
+    """CheckpointError where a run has finished epochs or damaged states, and no usable state."""
     if found.problems:
-        raise CheckpointError(f"{found.problems[0]}; no state before it is left to go on from")
+        raise CheckpointError(f"{found.problems[0]}; there is no earlier state to resume from")
     if manifest.finished_epochs:
         raise CheckpointError(
-            f"{run.state}: holds no state to go on from after epoch {manifest.finished_epochs}"
+            f"{run.state}: holds no state to resume from after epoch {manifest.finished_epochs}"
             + (", only an earlier version's" if any(run.state.glob("epoch_*")) else "")
         )
 
 
 def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
-    """Say that the run goes on from here, by these processes; tables as they were then."""
+    """Start or resume from `progress`: write manifest and training table as they were then."""
     context, run, manifest = session.context, session.run, progress.manifest
     changed = _changed_since(session, manifest)
     if changed and progress.step:
@@ -201,7 +201,7 @@ def begin(session: Session, progress: Progress) -> tuple[Progress, TrainingLog]:
 
 
 def _changed_since(session: Session, manifest: Manifest) -> list[str]:
-    """What the bits of results depend on and was otherwise when the run was last at work."""
+    """Versions, device, threads and processes that differ from those of the last start."""
     context, here = session.context, package_versions()
     shares = session.study.placement != "objectives"
     pairs = {
@@ -259,7 +259,7 @@ def save(
 
 
 def _drop_what_is_later(run: RunDirectory, step: int, manifest: Manifest) -> None:
-    """Remove states and weights of steps that are to be taken again."""
+    """Remove states and weights of steps after `step`, which will be trained again."""
     drop_states(run, newest=step, finished=manifest.status == "finished")
     for name in manifest.initial_weights:
         for epoch in saved_epochs(run, name):
@@ -268,7 +268,7 @@ def _drop_what_is_later(run: RunDirectory, step: int, manifest: Manifest) -> Non
 
 
 def write_tables(session: Session, log: TrainingLog, manifest: Manifest) -> None:
-    """What people and later commands read: the training table, then the manifest."""
+    """Write the training table, then the manifest."""
     log.write(session.run.training_table)
     manifest.write(session.run.manifest_file)
 
@@ -293,7 +293,7 @@ def _not_finite(session: Session, step: int) -> list[dict[str, list[str]]]:
     """From each process, by objective, the tensors that hold a NaN or an infinity."""
     found = {member.name: member.not_finite() for member in session.members}
     for member in session.members:
-        # before the first step what batch norms have seen says nothing yet
+        # before the first step the running statistics of batch norms mean nothing yet
         if step and not found[member.name]:
             finite = member.has_finite_output(*session.data.image_shape)
             found[member.name] = [] if finite else ["the network's output"]
@@ -301,7 +301,7 @@ def _not_finite(session: Session, step: int) -> list[dict[str, list[str]]]:
 
 
 def _check_peers(session: Session) -> None:
-    """Processes that share batches hold the same weights, or something is broken."""
+    """TrainingError unless processes that share batches hold the same weights."""
     if session.peers.size == 1:
         return
     mine = {member.name: digest(member.tensors()) for member in session.members}
@@ -310,7 +310,7 @@ def _check_peers(session: Session) -> None:
         for name, value in part.items():
             if seen.setdefault(name, value) != value:
                 raise TrainingError(
-                    f"objective '{name}': processes that share its batches came to other weights"
+                    f"objective '{name}': processes that share its batches hold different weights"
                 )
 
 

@@ -93,9 +93,9 @@ def _open_session(context: WorkerContext, job: TrainingJob) -> Session:
 
 
 def ask_for_repeatable_kernels(study: StudyConfig) -> None:
-    """Of a GPU: without being asked, some add in another order every time."""
+    """Choose deterministic GPU kernels: by default some add in another order every time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
-    torch.backends.cudnn.benchmark = False  # which would choose by the clock
+    torch.backends.cudnn.benchmark = False  # which would choose kernels by their measured speed
     # Attention promises repeatable gradients only where others raise; an encoder of timm may
     # have operations that are never repeatable, and would not train at all.
     warn_only = study.encoder.name != "vit"
@@ -119,7 +119,7 @@ def _load_in_turn(context: WorkerContext, job: TrainingJob) -> TrainingData:
 
 
 def _load_both_splits(context: WorkerContext, job: TrainingJob) -> TrainingData:
-    """The training data, once the test split was looked at; DataError with the faults of both."""
+    """The training data, after a check of the test split; DataError names the faults of both."""
     unreadable: list[DataError] = []
     notices: tuple[str, ...] = ()
     try:
@@ -200,7 +200,7 @@ def _to_host(values: list[Tensor], dtype: torch.dtype) -> list:  # type: ignore[
 
 
 def _stop(session: Session, progress: Progress, log: TrainingLog) -> Manifest | None:
-    """Save where training stands, and say that it can go on from there."""
+    """Save the state at this step, and mark the run as interrupted."""
     context = session.context
     manifest = progress.manifest.updated(status="interrupted")
     if progress.saved_step != progress.step:

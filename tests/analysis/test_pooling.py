@@ -54,7 +54,7 @@ def test_maps_whose_channels_are_first_are_known_by_their_shape(shape, pixels):
     [((5, 4, 4, 4), SQUARE), ((5, 2, 3, 4), SQUARE), ((5, 4, 8, 16), WIDE), ((5, 9, 8, 4), WIDE)],
 )
 def test_maps_that_could_be_either_or_neither_are_refused(shape, pixels):
-    with pytest.raises(ValueError, match="whose shape does not tell what are positions"):
+    with pytest.raises(ValueError, match="in which positions cannot be told from features"):
         pooled(filled(*shape), pixels, any_layout=True)
 
 

@@ -164,7 +164,7 @@ def test_a_name_that_is_too_long_is_named(check_refused, obstacles, words):
 def test_a_run_of_a_name_that_is_no_text_is_refused_before_it_trains(check_refused, dry_or_not):
     for words in (["pretrain"], ["sweep", "temperature"]):
         place = ["--run-dir", "runs/\udcff", *dry_or_not]
-        check_refused([*words, *place], r"\udcff: is no utf-8 text, as paths are here")
+        check_refused([*words, *place], r"\udcff: is not utf-8, the encoding of paths here")
 
 
 @pytest.mark.parametrize("kind", [PermissionError, OSError])

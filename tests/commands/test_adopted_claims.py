@@ -95,9 +95,7 @@ def test_without_any_first_snapshot_nothing_is_claimed(call, theirs):
     )
     call("report", "to", "markdown", "out")
     text = (out().report / "report.md").read_text()
-    assert (
-        "No snapshot of epoch 0 was there: whether the models began as one, nobody can say" in text
-    )
+    assert "whether all models began from the same weights is unknown" in text
 
 
 def test_verify_finds_snapshots_that_changed_since_they_were_evaluated(

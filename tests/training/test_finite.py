@@ -72,10 +72,13 @@ def test_how_many_tensors_are_not_finite_is_said(tensors, words):
     ("saved_step", "words"),
     [
         (None, f"nothing is saved; {NEW_RUN}"),
-        (0, f"the initial state stays saved, but resumed it would come to the same: {NEW_RUN}"),
+        (
+            0,
+            f"the initial state stays saved, but resuming would fail in the same way: {NEW_RUN}",
+        ),
         (
             6,
-            "the state after epoch 2, step 3 stays saved, but resumed it would come to the same: "
+            "the state after epoch 2, step 3 stays saved, but resuming would fail in the same way: "
             f"{NEW_RUN}",
         ),
     ],

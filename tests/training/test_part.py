@@ -80,6 +80,6 @@ def test_of_several_losses_that_are_not_finite_the_first_step_is_named(session, 
         )  # fmt: skip
     assert str(error.value) == (
         "objective 'ce': the loss is inf at epoch 2, step 2; the state after epoch 1, step 3 stays "
-        "saved, but resumed it would come to the same: start a new run with a smaller "
+        "saved, but resuming would fail in the same way: start a new run with a smaller "
         "training.optimizer.learning_rate"
     )

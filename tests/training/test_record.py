@@ -207,10 +207,10 @@ def test_a_run_without_any_whole_state_is_not_begun_again_in_silence(half_way, t
         path = state_folder(half_way, step) / "cl.pt"
         path.write_bytes(path.read_bytes()[:-1])
     before = {path: path.read_bytes() for path in half_way.path.rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError, match=r"cl\.pt: damaged: .*no state before it is left"):
+    with pytest.raises(CheckpointError, match=r"cl\.pt: damaged: .*there is no earlier state"):
         train_alone(half_way.config, half_way.path)
     shutil.rmtree(half_way.state)
-    with pytest.raises(CheckpointError, match="holds no state to go on from after epoch 3"):
+    with pytest.raises(CheckpointError, match="holds no state to resume from after epoch 3"):
         train_alone(half_way.config, half_way.path)
     (half_way.state / "epoch_0003").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="after epoch 3, only an earlier version's"):
@@ -300,7 +300,7 @@ def test_processes_that_read_other_images_are_refused(small_study, one_process, 
         Elsewhere(one_process, other), RunDirectory(tmp_path / "run"), study, data, ()
     )
     member = build_member(study, study.objectives[0], num_classes=3, device=one_process.device)
-    with pytest.raises(TrainingError, match="the processes read other images or labels"):
+    with pytest.raises(TrainingError, match="the processes read different images or labels"):
         record.open_run(replace(session, members=[member]))
     assert not session.run.path.exists()
 
@@ -321,7 +321,7 @@ def test_peers_that_came_to_other_weights_are_refused(small_study, one_process, 
         return record.Session(context, run, study, None, [member], peers=Two())
 
     record._check_peers(session(lambda value: value))
-    message = "objective 'cl': processes that share its batches came to other weights"
+    message = "objective 'cl': processes that share its batches hold different weights"
     with pytest.raises(TrainingError, match=message):
         record._check_peers(session(lambda value: {"cl": "0" * 64}))
 
