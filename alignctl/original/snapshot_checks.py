@@ -55,7 +55,7 @@ def check_first_snapshots(original: OriginalCheckpoints, manifest: Manifest) -> 
         prefix = f"{began}; " if found else ""
         finding = f"{prefix}there is no snapshot of epoch 0 of {', '.join(lacking)}"
         return Check(name, "not checked", finding)
-    return Check(name, "ok", f"{began}; whether a seed gives that, nobody can say")
+    return Check(name, "ok", f"{began}; which seed gives these weights is not known")
 
 
 def _first_digest(original: OriginalCheckpoints, objective: str) -> str:

@@ -58,7 +58,7 @@ def _compare_settings(
     if held:
         return Check("settings", "differs", ", ".join(_both(*item) for item in held.items()))
     if not (first.records_training and other.records_training):
-        finding = "equal by the configs, but nobody recorded what an adopted run was trained with"
+        finding = "equal by the configs, but what an adopted run was trained with was not recorded"
         return Check("settings", "not checked", finding)
     study, manifest = first.study, first.manifest
     return Check(
@@ -86,7 +86,7 @@ def _compare_batches(first: RunRecord, other: RunRecord) -> tuple[Check, str]:
     epochs = sorted(set(ours) & set(theirs))
     if not (first.records_training and other.records_training):
         finding = "an adopted run was made by another program, which kept no digests of them"
-        return Check(name, "not checked", finding), "batches and views that nobody can compare"
+        return Check(name, "not checked", finding), "batches and views that cannot be compared"
     if not epochs:
         return Check(
             name, "not checked", "there is no epoch that both finished"

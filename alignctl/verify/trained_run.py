@@ -105,7 +105,7 @@ def check_checkpoints(run: RunDirectory, manifest: Manifest) -> Check:
     """Whether every file of weights is the one that was written, epoch 0 the initial weights."""
     name, expected = "checkpoints", _expected_files(run, manifest)
     foreign = sorted({each for _, each in expected} - set(run.config.objective_names))
-    if foreign:  # nor is a file looked for where such a name might lead
+    if foreign:  # such a name could lead out of the run: no file is looked for
         finding = f"the manifest has digests of {', '.join(foreign)}, which the config has not"
         return Check(name, "differs", finding)
     if not expected:
@@ -155,7 +155,7 @@ def check_batches(
         )
         if manifest.used_a_gpu and device.type == "cpu":
             made_on = manifest.machine["device"]
-            finding += f"; they were made on {made_on}, whose bits a CPU need not give"
+            finding += f"; they were made on {made_on}, and a CPU may round differently"
             return Check(name, "not checked", finding)
         return Check(name, "differs", finding)
     finding = f"{data.steps_per_epoch} batches drawn again are those that were trained on"

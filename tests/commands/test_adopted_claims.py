@@ -150,7 +150,7 @@ def test_beside_another_run_nothing_is_claimed_either(call, theirs, make_run):
         "settings": "not checked", "initial weights": "ok", "batches and views": "not checked",
     }  # fmt: skip
     assert pair["conclusion"].startswith(
-        "same initial weights, batches and views that nobody can compare ("
+        "same initial weights, batches and views that cannot be compared ("
     )
 
 

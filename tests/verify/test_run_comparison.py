@@ -125,5 +125,5 @@ def test_of_an_adopted_run_no_more_is_said_than_is_known(record):
         "settings": "differs", "initial weights": "not checked", "batches and views": "not checked",
     }  # fmt: skip
     assert found.conclusion == (
-        "unknown initial weights, batches and views that nobody can compare (seed 1 / 0)"
+        "unknown initial weights, batches and views that cannot be compared (seed 1 / 0)"
     )
