@@ -34,7 +34,6 @@ class ImagesInMemory:
     ids: NDArray[np.int64]
     class_names: tuple[str, ...]
     notices: tuple[str, ...] = ()
-    digest_covers_pixels: bool = True
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -45,6 +44,11 @@ class ImagesInMemory:
     def digest(self) -> str:
         """SHA-256 of images, labels and ids, wherever they were read from."""
         return sha256_of(self.images, self.labels, self.ids)
+
+    @property
+    def digest_covers_pixels(self) -> bool:
+        """True: it is of the decoded pixels."""
+        return True
 
     def centres(
         self, batches: Sequence[NDArray[np.int64]], *, device: torch.device

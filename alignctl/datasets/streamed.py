@@ -41,7 +41,6 @@ class StreamedImages:
     resize: int | None
     workers: int | None
     notices: tuple[str, ...] = ()
-    digest_covers_pixels: bool = False
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -56,6 +55,11 @@ class StreamedImages:
         """
         names = "\0".join(self.class_names).encode()
         return sha256_of(self.labels, self.ids, names, self.marks)
+
+    @property
+    def digest_covers_pixels(self) -> bool:
+        """False: nothing has been decoded yet."""
+        return False
 
     def centres(
         self, batches: Sequence[NDArray[np.int64]], *, device: torch.device
