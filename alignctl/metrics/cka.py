@@ -10,7 +10,6 @@ from alignctl.metrics import gram
 from alignctl.metrics.arguments import check_flag, check_positive, check_whole
 from alignctl.metrics.closed_form import NAMES, from_kernels, score_of
 from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.jackknife import Strata
 from alignctl.metrics.pair_sums import MIN_ROWS
 from alignctl.metrics.rows import Array, as_features, frame_of
 from alignctl.randomness import uniforms
@@ -43,25 +42,13 @@ def rbf_cka(x: Array, y: Array, bandwidth: float = 1.0, debiased: bool = False) 
     Raises ValueError also if half of all pairs of rows are equal.
     Source: Kornblith et al. 2019, section 4.
     """
-    return rbf_estimate(x, y, bandwidth, debiased).value
-
-
-def rbf_estimate(
-    x: Array,
-    y: Array,
-    bandwidth: float = 1.0,
-    debiased: bool = False,
-    *,
-    strata: Strata | None = None,
-) -> Estimate:
-    """`rbf_cka` with its standard error; the width is taken as given."""
     check_flag("debiased", debiased)
     check_positive("bandwidth", bandwidth)
     a, b = (
         gram.rbf_kernel(space, bandwidth, name)
         for space, name in zip(as_features(x, y), NAMES, strict=True)
     )
-    return from_kernels(a, b, "debiased" if debiased else "biased", strata=strata)
+    return from_kernels(a, b, "debiased" if debiased else "biased", with_error=False).value
 
 
 def minibatch_cka(x: Array, y: Array, batch_size: int, *, seed: int = 0) -> float:

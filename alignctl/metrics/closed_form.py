@@ -88,7 +88,7 @@ def from_kernels(
     strata: the classes of the images whose numbers are taken as given; None for none.
     Raises ValueError, naming x or y, where there is no score.
     """
-    rows = [gram.pair_rows(a, b) for a, b in ((x, y), (x, x), (y, y))]
+    rows = [gram.pair_rows(x, y), x.own_rows, y.own_rows]
     sums = [part.sums() for part in rows]
     resolution = resolution_of(torch.float64)
     spread = spread_of(statistic, *sums, resolution=resolution, names=NAMES)

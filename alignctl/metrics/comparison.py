@@ -1,10 +1,7 @@
 """All asked-for scores of pairs of spaces: which form each takes, and on which process."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
 import torch
 
@@ -18,27 +15,25 @@ from alignctl.config.metrics import (
 )
 from alignctl.metrics import gram
 from alignctl.metrics.arguments import check_share, check_whole, text_list
-from alignctl.metrics.closed_form import NAMES, from_kernels, linear_kernels
 from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.feature_space import Features, InMemory, sample, whole
+from alignctl.metrics.feature_space import Features, InMemory
 from alignctl.metrics.jackknife import Labels, Strata
+from alignctl.metrics.pair_scores import Key, PairScores
 from alignctl.metrics.pairs import num_pairs
 from alignctl.metrics.permutation import count_as_high, permutations
 from alignctl.metrics.products import Pair
-from alignctl.metrics.reduction import reduced
-from alignctl.metrics.rows import Array, Kind, NotFiniteError, as_features
+from alignctl.metrics.rows import Array, Kind, as_features
 from alignctl.metrics.similarities import (
     Bound,
     FromCentred,
     FromFeatures,
+    FromSpaces,
     Ratio,
     Similarity,
     similarity_of,
 )
 from alignctl.metrics.streaming import Outcome, Streamed, streamed_estimates
 from alignctl.processes import ALONE, Processes
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -161,9 +156,6 @@ def scores(
     }
 
 
-Key = tuple[Pair, AnyMetric]
-
-
 class _Survey:
     """One call of `scores`: what every step of it needs to know."""
 
@@ -187,7 +179,14 @@ class _Survey:
             (i, j): gram.gram_is_smaller(self._num_images, dims[i], dims[j]) for i, j in pairs
         }
         self._similarities = {metric: similarity_of(metric) for metric in question.metrics}
-        self._kept: dict[tuple[Pair, Kind], tuple[gram.CentredKernel, gram.CentredKernel]] = {}
+        self._pair_scores = PairScores(
+            spaces,
+            self._similarities,
+            names=names,
+            strata=strata,
+            device=device,
+            with_errors=question.confidence is not None,
+        )
 
     def outcomes(self) -> dict[Key, Outcome]:
         """Every score, or why there is none; the same on every process."""
@@ -237,7 +236,8 @@ class _Survey:
     def in_memory(self) -> dict[Key, Outcome]:
         """What takes pairs of spaces one by one: every process does some of the pairs and metrics.
 
-        Those that are functions of the same few rows are done together.
+        Those that are functions of the same few rows are done together. Every process goes
+        metric by metric, so that what it made of a space for one pair is there for the next.
         """
         tasks: list[list[Key]] = []
         for pair in self._pairs:
@@ -249,34 +249,14 @@ class _Survey:
                     tasks.append([(pair, metric)])
             tasks += [centred] if centred else []
         found: dict[Key, Outcome] = {}
-        for task in tasks[self._processes.rank :: self._processes.size]:
-            found |= self._outcomes(task)
+        order = list(self._similarities)
+        mine = tasks[self._processes.rank :: self._processes.size]
+        for task in sorted(mine, key=lambda task: order.index(task[0][1])):
+            found |= self._pair_scores.outcomes(task)
             self._refuse_failures(found)
         if not tasks:
             return found
         return {key: value for part in self._processes.gather(found) for key, value in part.items()}
-
-    def _outcomes(self, task: list[Key]) -> dict[Key, Outcome]:
-        """Of one metric, or of several that are functions of the same few centred rows."""
-        pair = task[0][0]
-        similarities = ((key, self._similarities[key[1]]) for key in task)
-        centred = {key: one for key, one in similarities if isinstance(one, FromCentred)}
-        if not centred:
-            return {key: self._outcome(pair, partial(self._estimate, *key)) for key in task}
-        x, y = (self._spaces[index] for index in pair)
-        rows = self._renamed(pair, lambda: reduced(x, y, self._device))
-        return {
-            key: self._outcome(pair, partial(similarity.value, *rows))
-            for key, similarity in centred.items()
-        }
-
-    def _outcome(self, pair: Pair, estimate: Callable[[], Estimate]) -> Outcome:
-        try:
-            return self._renamed(pair, estimate)
-        except NotFiniteError:
-            raise
-        except ValueError as error:
-            return error
 
     def p_values(self, outcomes: Mapping[Key, Outcome]) -> dict[Key, float]:
         """(1 + count) / (1 + shuffles) of CKA and RSA: every process does some of the shuffles."""
@@ -292,7 +272,7 @@ class _Survey:
                     by_kind.setdefault(similarity.kind, []).append(metric)
             for kind, metrics in by_kind.items():
                 statistics = [self._similarities[metric].statistic for metric in metrics]  # type: ignore[union-attr]
-                x, y = (self._whole(index, None) for index in pair)
+                x, y = (self._pair_scores.rows(index) for index in pair)
                 orders = permutations(self._num_images, mine, seed=self._question.seed)
                 counts += count_as_high(x, y, kind, statistics, orders=orders)
                 keys += [(pair, metric) for metric in metrics]
@@ -303,58 +283,13 @@ class _Survey:
             for key, count in zip(keys, total.tolist(), strict=True)
         }
 
-    def _estimate(self, pair: Pair, metric: AnyMetric) -> Estimate:
-        similarity = self._similarities[metric]
-        sampled = self._sample(metric)
-        if isinstance(similarity, FromFeatures):
-            x, y = (self._whole(index, sampled) for index in pair)
-            strata = self._strata if sampled is None else self._strata.at(sampled)
-            return similarity.value(x, y, strata)
-        assert not isinstance(similarity, FromCentred)
-        kernels = self._kernels(pair, similarity.kind)
-        if isinstance(similarity, Ratio):
-            with_error = self._question.confidence is not None
-            return from_kernels(
-                *kernels, similarity.statistic, with_error=with_error, strata=self._strata
-            )
-        return Estimate(similarity.from_kernels(*kernels))
-
-    def _kernels(self, pair: Pair, kind: Kind) -> tuple[gram.CentredKernel, gram.CentredKernel]:
-        """Inner products of rows, kept for the pair's other metrics where they are small."""
-        if (pair, kind) not in self._kept:
-            x, y = (self._whole(index, None) for index in pair)
-            kernels = linear_kernels(x, y, kind)
-            if not gram.is_one_block(self._num_images):
-                return kernels
-            self._kept = {key: kept for key, kept in self._kept.items() if key[0] == pair}
-            self._kept[pair, kind] = kernels
-        return self._kept[pair, kind]
-
-    def _renamed(self, pair: Pair, compute: Callable[[], T]) -> T:
-        """What this returns; its errors call the spaces by their names, and not x and y."""
-        called = dict(zip(NAMES, (self._names[index] for index in pair), strict=True))
-        try:
-            return compute()
-        except ValueError as error:
-            text = re.sub(r"^[xy]\b", lambda match: called[match[0]], str(error))
-            raise type(error)(text) from error
-
-    def _sample(self, metric: AnyMetric) -> torch.Tensor | None:
-        limit = getattr(metric, "images", None)
-        if limit is None or not metric.is_sampled(self._num_images):
-            return None
-        return sample(self._num_images, limit, seed=metric.seed)  # type: ignore[union-attr]
-
-    def _whole(self, index: int, images: torch.Tensor | None) -> torch.Tensor:
-        return whole(self._spaces[index], images).to(self._device)
-
     def score(
         self, metric: AnyMetric, pair: Pair, outcome: Outcome, p_value: float | None
     ) -> Score:
         """An outcome under its full name."""
-        sampled = self._sample(metric)
+        sampled = self._pair_scores.sampled(metric)
         similarity = self._similarities[metric]
-        if isinstance(similarity, FromFeatures):
+        if isinstance(similarity, FromFeatures | FromSpaces):
             form = similarity.form
         else:
             form = "gram" if self._takes_gram[pair] else "features"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ class CentredKernel:
     """(n,), float64."""
     block: Callable[[slice], Tensor]
     """Rows of the matrix: (m, n), float64."""
+    num_bytes: int
+    """About what it keeps in memory: the matrix where that is one block, else rows."""
+
+    @cached_property
+    def own_rows(self) -> PairRows:
+        """What each image adds to the sums of the matrix with itself."""
+        return pair_rows(self, self)
 
 
 def gram_is_smaller(num_rows: int, dim_x: int, dim_y: int) -> bool:
@@ -43,7 +51,8 @@ def linear_kernel(
     rows = prepared[:, :-1]
     rows -= rows.mean(dim=0)
     lengths = rows.square().sum(dim=1)
-    return CentredKernel(len(rows), lengths, _once(lambda part: rows[part] @ rows.T, len(rows)))
+    block = _once(lambda part: rows[part] @ rows.T, len(rows))
+    return CentredKernel(len(rows), lengths, block, _num_bytes(rows))
 
 
 def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> CentredKernel:
@@ -62,7 +71,8 @@ def rbf_kernel(features: Tensor, bandwidth: float = 1.0, name: str = "x") -> Cen
     def block(part: slice) -> Tensor:
         return _kernel_rows(rows, part, scale) - means[part, None] - means + grand
 
-    return CentredKernel(len(rows), 1 - 2 * means + grand, _once(block, len(rows)))
+    diagonal = 1 - 2 * means + grand
+    return CentredKernel(len(rows), diagonal, _once(block, len(rows)), _num_bytes(rows))
 
 
 def pair_rows(x: CentredKernel, y: CentredKernel) -> PairRows:
@@ -96,6 +106,11 @@ def _once(block: Callable[[slice], Tensor], count: int) -> Callable[[slice], Ten
         return block
     matrix = block(slice(None))
     return lambda part: matrix[part]
+
+
+def _num_bytes(rows: Tensor) -> int:
+    entries = len(rows) ** 2 if is_one_block(len(rows)) else rows.numel()
+    return entries * rows.element_size()
 
 
 def _kernel_rows(rows: Tensor, part: slice, scale: float) -> Tensor:

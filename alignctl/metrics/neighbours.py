@@ -1,5 +1,6 @@
 """Mutual nearest neighbours: do two spaces place the same images around each image?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -14,6 +15,7 @@ from alignctl.metrics.scale import largest_entry, scale_to_one
 Distance = Literal["cosine", "euclidean"]
 
 _BLOCK = 512  # rows and columns of the distance matrix at a time
+_LISTED_AT_MOST = 2**27  # bytes of the lists of neighbours of a space
 
 
 def knn_overlap(x: Tensor, y: Tensor, *, k: int, distance: Distance) -> float:
@@ -27,20 +29,77 @@ def knn_overlap(x: Tensor, y: Tensor, *, k: int, distance: Distance) -> float:
     spaces share is the sum of the products of these shares. That is what to expect if each space
     drew among its ties on its own, so no order of rows matters, and a space with ties agrees with
     itself by less than 1.
-    Memory: O(n + d), times the rows of a block. Time: O(n^2 (d1 + d2)).
+    Memory: O(n + d), times the rows of a block, and the neighbours. Time: O(n^2 (d1 + d2)).
     Raises ValueError if n <= k, if all rows are the same, or for a zero row under cosine distance.
     Source: Huh et al. 2024, mutual k-nearest-neighbour metric.
     """
     check_whole("k", k, at_least=1)
     check_choice("distance", distance, get_args(Distance))
+    a, b = (
+        neighbours_of(space, name, k=k, distance=distance) for name, space in (("x", x), ("y", y))
+    )
+    return overlap(a, b)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """By how much each image of a space is among the k nearest of each other."""
+
+    count: int
+    """n."""
+    k: int
+    shares: Callable[[int], Tensor]
+    """Of the block of rows that starts here: (m, n), in [0, 1]; booleans where nothing is tied."""
+    num_bytes: int
+
+
+def neighbours_of(x: Tensor, name: str, *, k: int, distance: Distance) -> Neighbours:
+    """The neighbours of one space, for `overlap`; named in errors, which are those of it.
+
+    Kept as lists; where ties make these long, each block is computed when it is asked for.
+    """
     if k >= len(x):
         raise ValueError(f"k={k} needs more than {k} rows, not {len(x)}")
-    spaces = _Space.of(x, "x", distance), _Space.of(y, "y", distance)
-    shared = 0.0
+    space = _Space.of(x, name, distance)
+    kept: dict[int, _Listed] = {}
     for start in range(0, len(x), _BLOCK):
-        shares_x, shares_y = (_shares(space, start, k) for space in spaces)
-        shared += float((shares_x * shares_y).sum())
-    return shared / (k * len(x))
+        kept[start] = _Listed.of(_shares(space, start, k))
+        if sum(listed.num_bytes for listed in kept.values()) > _LISTED_AT_MOST:
+            num_bytes = x.numel() * x.element_size()
+            return Neighbours(len(x), k, lambda start: _shares(space, start, k), num_bytes)
+    num_bytes = sum(listed.num_bytes for listed in kept.values())
+    return Neighbours(len(x), k, lambda start: kept[start].dense(), num_bytes)
+
+
+def overlap(a: Neighbours, b: Neighbours) -> float:
+    """`knn_overlap` from the neighbours in two spaces of the same images."""
+    shared = 0.0
+    for start in range(0, a.count, _BLOCK):
+        shared += float((a.shares(start) * b.shares(start)).sum())
+    return shared / (a.k * a.count)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """The entries of a block that are not 0."""
+
+    shape: torch.Size
+    places: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, shares: Tensor) -> "_Listed":
+        places = shares.ravel().nonzero().ravel()
+        return cls(shares.shape, places, shares.ravel()[places])
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.places) * (self.places.element_size() + self.values.element_size())
+
+    def dense(self) -> Tensor:
+        shares = self.values.new_zeros(self.shape)
+        shares.view(-1)[self.places] = self.values
+        return shares
 
 
 @dataclass(frozen=True, eq=False)

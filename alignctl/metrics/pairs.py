@@ -52,17 +52,55 @@ def pair_rsa(
     distances are equal.
     Source: Kriegeskorte et al. 2008; variance of sums over pairs as in Aronow et al. 2015.
     """
-    if len(x) < 3:
-        raise ValueError(f"RSA needs at least 3 rows, not {len(x)}")
-    if 2 * max_pairs < len(x):
-        raise ValueError(f"pairs={max_pairs} is less than half of {len(x)} images")
-    groups = balanced_groups(len(x), max_pairs, seed)
+    is_ranked = correlation != "pearson"
     a, b = (
-        _measured(space, name, groups, distance, correlation)
+        pair_distances(
+            space, name, distance=distance, is_ranked=is_ranked, max_pairs=max_pairs, seed=seed
+        )
         for name, space in (("x", x), ("y", y))
     )
+    return correlated(a, b, correlation, strata)
+
+
+@dataclass(frozen=True, eq=False)
+class PairDistances:
+    """What RSA needs of one space, whichever it is compared with."""
+
+    values: Any
+    """Distances of all pairs within groups, float64, or their ranks, doubled, int64."""
+    groups: Ints
+    """(num_groups, size), images."""
+    num_images: int
+    """n, compared or not."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes."""
+        return int(self.values.nbytes + self.groups.nbytes)
+
+
+def pair_distances(
+    space: Tensor, name: str, *, distance: Distance, is_ranked: bool, max_pairs: int, seed: int
+) -> PairDistances:
+    """The distances of one space for `correlated`; named in errors, which are those of `pair_rsa`.
+
+    is_ranked: for Spearman and Kendall.
+    """
+    if len(space) < 3:
+        raise ValueError(f"RSA needs at least 3 rows, not {len(space)}")
+    if 2 * max_pairs < len(space):
+        raise ValueError(f"pairs={max_pairs} is less than half of {len(space)} images")
+    groups = balanced_groups(len(space), max_pairs, seed)
+    return PairDistances(_measured(space, name, groups, distance, is_ranked), groups, len(space))
+
+
+def correlated(
+    x: PairDistances, y: PairDistances, correlation: Correlation, strata: Strata | None = None
+) -> Estimate:
+    """`pair_rsa` from the distances of two spaces, of the same groups."""
+    a, b = x.values, y.values
     value, influence = _CORRELATIONS[correlation](a, b)
-    compared = pair_errors.Compared(groups, strata or Strata.single(len(x)))
+    compared = pair_errors.Compared(x.groups, strata or Strata.single(x.num_images))
     exact = correlation == "pearson"
     pulls = pair_errors.pearson_pulls(a - a.mean(), b - b.mean(), compared) if exact else None
     return pair_errors.estimate(value, influence, pulls, compared)
@@ -108,7 +146,7 @@ def num_pairs_of_compared(num_compared: int, max_pairs: int) -> int:
 
 
 def _measured(
-    space: Tensor, name: str, groups: Ints, distance: Distance, correlation: Correlation
+    space: Tensor, name: str, groups: Ints, distance: Distance, is_ranked: bool
 ) -> Floats | Ints:
     """What is correlated of all pairs within groups, group after group: distances or their ranks.
 
@@ -119,7 +157,7 @@ def _measured(
     rounding = _rounding(rows, space.shape[1])
     if rounding.may_all_be_one(lengths):
         raise ValueError(f"{name}: all distances are equal")
-    if correlation == "pearson":
+    if not is_ranked:
         return lengths if distance == "euclidean" else squares
     ranks = doubled_ranks(lengths, rounding)
     if ranks[0] == len(ranks) + 1 and (ranks == ranks[0]).all():

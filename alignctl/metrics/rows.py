@@ -204,7 +204,7 @@ def as_features(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     refuse_other_rows(x, y)
     first, second = tensor_of(x, "x"), tensor_of(y, "y")
     for name, space in (("x", first), ("y", second)):
-        _refuse_not_finite(name, space)
+        refuse_not_finite(name, space)
     if len(first) != len(second):
         raise ValueError(f"x has {len(first)} rows and y {len(second)}: want the same images")
     if first.device != second.device:
@@ -212,7 +212,8 @@ def as_features(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _refuse_not_finite(name: str, space: Tensor) -> None:
+def refuse_not_finite(name: str, space: Tensor) -> None:
+    """Raise NotFiniteError that names the first NaN or infinity by its row and column."""
     for start in range(0, len(space), _FRAME_ROWS):
         finite = space[start : start + _FRAME_ROWS].isfinite()
         if not finite.all():

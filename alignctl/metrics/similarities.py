@@ -1,7 +1,8 @@
 """The registry of similarities: what each takes, and how it becomes a number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +16,19 @@ from alignctl.config.metrics import (
 )
 from alignctl.metrics.bounds import AlignmentBounds, bounds_from
 from alignctl.metrics.cca import pwcca, svcca_estimate
-from alignctl.metrics.cka import minibatch_estimate, rbf_estimate
+from alignctl.metrics.cka import minibatch_estimate
+from alignctl.metrics.closed_form import from_kernels
 from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.gram import CentredKernel, pair_rows
+from alignctl.metrics.gram import CentredKernel, pair_rows, rbf_kernel
 from alignctl.metrics.jackknife import Strata
-from alignctl.metrics.neighbours import knn_overlap
+from alignctl.metrics.neighbours import neighbours_of, overlap
 from alignctl.metrics.pair_sums import Statistic
-from alignctl.metrics.pairs import pair_rsa
+from alignctl.metrics.pairs import PairDistances, correlated, pair_distances
 from alignctl.metrics.procrustes import procrustes
 from alignctl.metrics.products import resolution_of
 from alignctl.metrics.reduction import CentredRows
-from alignctl.metrics.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Kind
+from alignctl.metrics.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Kind, refuse_not_finite
+from alignctl.metrics.shared_spaces import MadeOfSpace
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Bound:
 
     def from_kernels(self, x: CentredKernel, y: CentredKernel) -> float:
         """The bound from two kernel matrices of unit rows; ValueError where there is none."""
-        sums = (pair_rows(a, b).sums() for a, b in ((x, y), (x, x), (y, y)))
+        sums = (rows.sums() for rows in (pair_rows(x, y), x.own_rows, y.own_rows))
         return self.value(bounds_from(*sums, resolution=resolution_of(torch.float64)))
 
 
@@ -62,21 +65,39 @@ class FromFeatures:
 
     value: Callable[[Tensor, Tensor, Strata], Estimate]
     form: str
-    """What it forms: pairs of images, batches, neighbours."""
+    """What it forms: batches."""
 
 
-Similarity = Ratio | Bound | FromCentred | FromFeatures
+@dataclass(frozen=True)
+class FromSpaces:
+    """A function of what is made of each space by itself, once for all that it is compared with."""
+
+    made: tuple[Hashable, ...]
+    """What `space` makes, with all its options: metrics that say the same share it."""
+    space: Callable[[Tensor, str], MadeOfSpace]
+    """From (n, d), all rows in memory, and what the space is called in errors."""
+    value: Callable[[Any, Any, Strata], Estimate]
+    form: str
+    """What it forms: a kernel, pairs of images, neighbours."""
+
+
+Similarity = Ratio | Bound | FromCentred | FromFeatures | FromSpaces
 
 
 def _cka(config: CkaConfig) -> Similarity:
     statistic: Statistic = config.hsic
     if config.kernel == "rbf":
-        debiased = config.hsic == "debiased"
 
-        def rbf(x: Tensor, y: Tensor, strata: Strata) -> Estimate:
-            return rbf_estimate(x, y, config.bandwidth, debiased, strata=strata)
+        def kernel(x: Tensor, name: str) -> CentredKernel:
+            refuse_not_finite(name, x)
+            return rbf_kernel(x, config.bandwidth, name)
 
-        return FromFeatures(rbf, "gram")
+        return FromSpaces(
+            ("rbf", config.bandwidth),
+            kernel,
+            lambda x, y, strata: from_kernels(x, y, statistic, strata=strata),
+            "gram",
+        )
     if config.batch_size is not None:
         size, seed = config.batch_size, config.seed
         return FromFeatures(lambda x, y, _: minibatch_estimate(x, y, size, seed=seed), "batches")
@@ -87,23 +108,31 @@ def _rsa(config: RsaConfig) -> Similarity:
     if config.is_closed_form:
         return Ratio(KIND_OF_DISTANCE[config.distance], "distances")
 
-    def value(x: Tensor, y: Tensor, strata: Strata) -> Estimate:
-        return pair_rsa(
+    is_ranked = config.correlation != "pearson"
+
+    def space(x: Tensor, name: str) -> PairDistances:
+        return pair_distances(
             x,
-            y,
+            name,
             distance=config.distance,
-            correlation=config.correlation,
+            is_ranked=is_ranked,
             max_pairs=config.pairs,
             seed=config.seed,
-            strata=strata,
         )
 
-    return FromFeatures(value, "pairs")
+    return FromSpaces(
+        ("pairs", config.distance, is_ranked, config.pairs, config.seed),
+        space,
+        lambda x, y, strata: correlated(x, y, config.correlation, strata),
+        "pairs",
+    )
 
 
 def _knn(config: KnnConfig) -> Similarity:
-    return FromFeatures(
-        lambda x, y, _: Estimate(knn_overlap(x, y, k=config.k, distance=config.distance)),
+    return FromSpaces(
+        ("neighbours", config.k, config.distance),
+        lambda x, name: neighbours_of(x, name, k=config.k, distance=config.distance),
+        lambda x, y, _: Estimate(overlap(x, y)),
         "neighbours",
     )
 
