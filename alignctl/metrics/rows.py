@@ -7,7 +7,7 @@ nothing and keeps the digits of float32 for what differs between rows.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from alignctl.metrics.arrays import refuse_other_rows, tensor_of
 
 Kind = Literal["raw", "unit", "correlation"]
 """raw: as they are; unit: divided by their length; correlation: less their own mean, then unit."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Which rows a distance is measured between: cosine and correlation distance are half the squared
 # distance of rows of length 1.

@@ -11,10 +11,10 @@ import statistics
 import time
 
 import torch
-from alignctl.metrics.sources import InMemory
 
 from alignctl.config.metrics import parse_metrics
 from alignctl.metrics.comparison import Question, scores
+from alignctl.metrics.feature_space import InMemory
 from alignctl.metrics.shared_spaces import LIMIT, SharedSpaces
 
 CASES = {

@@ -1,5 +1,6 @@
 import itertools
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from references import rotation
 
 from alignctl.config.metrics import METRIC_NAMES
 from alignctl.metrics import Moments, compare, linear_cka, rsa
-from alignctl.metrics.rows import KINDS
+from alignctl.metrics.rows import Kind
+
+KINDS = get_args(Kind)
 
 SCORES = {
     "biased CKA": linear_cka,

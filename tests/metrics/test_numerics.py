@@ -2,13 +2,16 @@
 
 import itertools
 import math
+from typing import get_args
 
 import pytest
 import torch
 from references import u_centred
 
 from alignctl.metrics import Moments, compare, linear_cka, rsa
-from alignctl.metrics.rows import KINDS
+from alignctl.metrics.rows import Kind
+
+KINDS = get_args(Kind)
 
 SCORES = {
     "biased CKA": linear_cka,

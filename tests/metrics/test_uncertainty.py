@@ -2,12 +2,15 @@
 
 import functools
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
 
 from alignctl.metrics import Moments, compare
-from alignctl.metrics.rows import KINDS
+from alignctl.metrics.rows import Kind
+
+KINDS = get_args(Kind)
 
 NUM_IMAGES = 500
 CHUNK = 30_000
