@@ -1,3 +1,5 @@
+from typing import get_args
+
 """Simulations of sources that are not Gaussian, and of few images: docs/metrics.md, Uncertainty."""
 
 import functools
@@ -10,7 +12,9 @@ from alignctl.metrics import Moments, compare
 from alignctl.metrics.bootstrap import bootstrap_interval
 from alignctl.metrics.cka import minibatch_estimate, rbf_cka
 from alignctl.metrics.pairs import pair_rsa
-from alignctl.metrics.rows import KINDS
+from alignctl.metrics.rows import Kind
+
+KINDS = get_args(Kind)
 
 NUM_CLASSES = 10
 CLOSED = ["cka hsic=debiased", "rsa", "rsa distance=sqeuclidean"]

@@ -1,5 +1,6 @@
 import math
 import statistics
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from alignctl.metrics.cka import rbf_cka
 from alignctl.metrics.closed_form import score_of
 from alignctl.metrics.moments import Moments
 from alignctl.metrics.pair_sums import MIN_ROWS, PairRows
-from alignctl.metrics.rows import KINDS
+from alignctl.metrics.rows import Kind
+
+KINDS = get_args(Kind)
 
 ROWS = ["squares", "levers_x", "levers_y", "lengths_x", "lengths_y"]
 
