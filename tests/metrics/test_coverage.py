@@ -1,8 +1,7 @@
-from typing import get_args
-
 """Simulations of sources that are not Gaussian, and of few images: docs/metrics.md, Uncertainty."""
 
 import functools
+from typing import get_args
 
 import numpy as np
 import pytest
