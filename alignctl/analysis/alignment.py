@@ -111,6 +111,8 @@ class _Models:
     def __init__(self, context: WorkerContext, job: AlignmentJob, epoch: int) -> None:
         self.epoch, self._source = epoch, job.models
         self.files = {name: self._source.file(name, epoch) for name in job.names}
+        # before they are loaded, for another program may write the files anew meanwhile
+        self.identities = self._source.identities((name, epoch) for name in self.files)
         self._context, self._job = context, job
 
     @cached_property
@@ -127,7 +129,6 @@ def _evaluate_split(
     context: WorkerContext, job: AlignmentJob, models: _Models, split: Split, images: ImageSet
 ) -> None:
     """Add the rows of all representations of one epoch and split to the run's tables."""
-    seen = job.models.identities((name, models.epoch) for name in models.files)
     passes = image_passes(images, share_in_chunks(len(images.ids), context), context.device)
 
     def compute(part: slice, wanted: Sequence[int]) -> Iterator[list[list[Tensor]]]:
@@ -152,7 +153,7 @@ def _evaluate_split(
                 raise AlignctlError(f"{where}: {error}") from error
             if context.is_first:
                 _write(job, layer, found, epoch=models.epoch, split=split)
-                job.models.remember(seen)
+                job.models.remember(models.identities)
 
 
 def _scores(

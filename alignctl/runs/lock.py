@@ -34,8 +34,7 @@ def run_lock(folder: Path, purpose: str) -> Iterator[None]:
         held = _hold(path, purpose, made)
     except OSError as error:
         _remove(made)
-        if isinstance(error, FileNotFoundError) and not _has_dead_link(folder):
-            # the holder before us has just removed a folder that it had made
+        if isinstance(error, FileNotFoundError) and _was_removed(error, folder):
             raise _in_use(path, purpose) from error
         reason = error.strerror or error
         raise CheckpointError(f"{folder}: cannot be written: {reason}") from error
@@ -82,8 +81,12 @@ def _in_use(path: Path, purpose: str, owner: str = "") -> CheckpointError:
     return CheckpointError(f"{path.parent}: in use by another `alignctl {purpose}`{owner}")
 
 
-def _has_dead_link(folder: Path) -> bool:
-    return any(path.is_symlink() and not path.exists() for path in (folder, *folder.parents))
+def _was_removed(error: FileNotFoundError, folder: Path) -> bool:
+    """Whether the holder before us has just removed a folder that it had made."""
+    if any(path.is_symlink() and not path.exists() for path in (folder, *folder.parents)):
+        return False
+    at = Path(error.filename)  # the lock, or a folder that could not be made
+    return at.parent == folder or not at.parent.is_dir()
 
 
 def _is_named(file: int, path: Path) -> bool:

@@ -92,16 +92,15 @@ def test_rows_of_which_nobody_knows_the_snapshots_are_made_anew(call, theirs):
 def test_a_snapshot_that_changes_while_it_is_evaluated_is_evaluated_again(
     call, theirs, monkeypatch
 ):
-    evaluate_one = alignment._evaluate_one
+    evaluate_split = alignment._evaluate_split
 
     def change_after_train(context, job, models, split, images):
-        rows = evaluate_one(context, job, models, split, images)
+        evaluate_split(context, job, models, split, images)
         if split == "train":
             put("ce", "nscl", 2)
-        return rows
 
     with monkeypatch.context() as patch:
-        patch.setattr(alignment, "_evaluate_one", change_after_train)
+        patch.setattr(alignment, "_evaluate_split", change_after_train)
         call(*EVAL, "--epochs", "2", "--compare", "nscl")
     again = call("eval-alignment", "out", "--epochs", "2", "--compare", "nscl", "--json")
     assert again.stderr == warning("nscl 2")

@@ -178,7 +178,8 @@ def result_of(plan: EvalPlan, metrics, epochs=(0, 5)) -> EvalResult:
     """A result whose values are 0, 1, 2, ... in the order of split, epoch, pair and metric."""
     keys = itertools.product(plan.splits, epochs, plan.pairs, metrics)
     rows = [
-        {"epoch": epoch, "split": split, "reference": pair[0], "objective": pair[1],
+        {"epoch": epoch, "split": split, "representation": "h", "reference": pair[0],
+         "objective": pair[1],
          "metric": metric, "value": float(number), "ci_low": None, "ci_high": number + 0.5,
          "p_value": 0.25, "num_images": 90, "form": "features", "interval": "simple"}
         for number, (split, epoch, pair, metric) in enumerate(keys)
@@ -251,9 +252,9 @@ def test_json_is_one_document_with_the_rows_that_were_asked_for(call, run):
     assert found == set(asked)
     assert len(result["rows"]) == len(found)
     for row in result["rows"]:
-        assert list(row) == ["epoch", "split", "reference", "objective", "metric", "value",
-                             "ci_low", "ci_high", "p_value", "num_images", "form",
-                             "interval", "note", "num_sampled_images", "num_sampled_pairs",
+        assert list(row) == ["epoch", "split", "representation", "reference", "objective",
+                             "metric", "value", "ci_low", "ci_high", "p_value", "num_images",
+                             "form", "interval", "note", "num_sampled_images", "num_sampled_pairs",
                              "sample_seed"]  # fmt: skip
         assert row["sample_seed"] is None
         if row["metric"] == "procrustes":

@@ -222,7 +222,7 @@ def _run(request, files):
             function, arguments = pickle.loads(base64.b64decode(request["pickled"]))
             code = _exit_code(lambda: function(*arguments))
         else:
-            from alignctl.cli import main
+            from alignctl.cli.app import main
 
             sys.argv = ["alignctl", *request["words"]]
             code = _exit_code(main)
