@@ -227,7 +227,7 @@ def test_nothing_is_downloaded(monkeypatch):
             "test_efficientnet",
             None,
             (8, 8),
-            "encoder.model: 'test_efficientnet' does not take images of 8x8: they are too small, ",
+            "encoder.model: 'test_efficientnet' does not take images of 8x8: they are too small: ",
         ),
         ("vgg11", None, (8, 8), "encoder.model: 'vgg11' does not take images of 8x8: "),
     ],

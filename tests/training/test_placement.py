@@ -24,7 +24,7 @@ def study_of(small_study):
     """A function of a placement. Fewer than 8 channels, or larger steps, turn what is rounded
     otherwise into more: a ReLU near zero switches."""
     return lambda placement: small_study(
-        f"placement={placement}", "training.optimizer.learning_rate=0.01", "encoder.width=0.125",
+        f"placement={placement}", "training.optimizer.learning_rate=0.001", "encoder.width=0.125",
         "objectives=[cl, dcl, {name: nscl, positive_in_denominator: false}, scl, ce]",
     )  # fmt: skip
 

@@ -131,7 +131,7 @@ TRIALS = {"momentum": build_momentum, "masked": build_masked}
 @contextlib.contextmanager
 def registered() -> Iterator[None]:
     """Both objectives are known while this is open."""
-    before = StudyConfig.model_fields["objectives"].annotation
+    before, builders = StudyConfig.model_fields["objectives"].annotation, dict(OBJECTIVES)
     known = Annotated[
         configs._AnyObjective.__origin__ | MomentumConfig | MaskedConfig,
         Field(discriminator="name"),
@@ -142,8 +142,8 @@ def registered() -> Iterator[None]:
     try:
         yield
     finally:
-        for name in TRIALS:
-            del OBJECTIVES[name]
+        OBJECTIVES.clear()
+        OBJECTIVES.update(builders)
         _let_studies_take(before)
 
 
