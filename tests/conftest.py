@@ -174,7 +174,7 @@ def one_process(tmp_path_factory):
 @pytest.fixture(scope="session")
 def train_alone(one_process):
     """A function of a study and a folder: the run trained there by one process."""
-    from alignctl.training.worker import TrainingJob, train
+    from alignctl.training.trainer import TrainingJob, train
 
     def start(study, path):
         run = RunDirectory(path)
@@ -202,6 +202,12 @@ def train_once(small_study, train_alone, tmp_path_factory):
 def finished(train_once):
     """A run of five objectives, with weights after epochs 0, 1 and 2; for reading only."""
     return train_once()
+
+
+@pytest.fixture(scope="session")
+def trained(finished):
+    """The same run, where it is only one that was trained."""
+    return finished
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = (
-    "torch.distributed.device_mesh", "alignctl.engine.context", "alignctl.training.worker",
-    "alignctl.analysis.alignment",
+    "torch.distributed.device_mesh", "alignctl.engine.context", "alignctl.training.trainer",
+    "alignctl.evaluators.alignment",
 )  # fmt: skip
 PEER_GRACE_S = 5.0
 """How long the others may still work when one has failed: enough to find their peer lost."""

@@ -11,7 +11,7 @@ import typer
 
 from alignctl.cli.app import app
 from alignctl.config.load import find_config, load_study, study_names
-from alignctl.config.metrics import METRIC_NAMES, AnyMetric, parse_metric
+from alignctl.config.metric_configs import METRIC_NAMES, AnyMetric, parse_metric
 from alignctl.config.study import StudyConfig
 from alignctl.config.validation import models_at
 

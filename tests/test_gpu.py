@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from alignctl.config.load import load_study
-from alignctl.config.metrics import USUAL_METRICS, parse_metrics
-from alignctl.metrics.comparison import Question, scores
+from alignctl.config.metric_configs import USUAL_METRICS, parse_metrics
 from alignctl.metrics.feature_space import InMemory
-from alignctl.runs.tables import read_parquet
+from alignctl.metrics.scoring import Question, scores
+from alignctl.runs.table_files import read_parquet
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data
 from alignctl.training.fingerprint import fingerprint

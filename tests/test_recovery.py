@@ -16,8 +16,8 @@ from alignctl.config.load import load_study
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import file_digest, load_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
-from alignctl.runs.tables import read_parquet
-from alignctl.training.worker import TrainingJob
+from alignctl.runs.table_files import read_parquet
+from alignctl.training.trainer import TrainingJob
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 

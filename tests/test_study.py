@@ -13,11 +13,11 @@ import pytest
 from children import start
 
 from alignctl.config.load import load_study
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import checkpoint_file, saved_epochs
-from alignctl.runs.tables import read_parquet
-from alignctl.training.worker import TrainingJob, train
+from alignctl.runs.table_files import read_parquet
+from alignctl.training.trainer import TrainingJob, train
 
 pytestmark = pytest.mark.timeout(600)  # one fixture holds a whole study
 

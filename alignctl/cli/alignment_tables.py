@@ -6,7 +6,7 @@ from typing import Any
 
 from alignctl.cli.score_notes import interval_notes, sample_of
 from alignctl.commands.eval_alignment import EvalPlan, EvalResult
-from alignctl.config.metrics import heading, short_name
+from alignctl.config.metric_configs import heading, short_name
 
 _COLUMNS_AT_MOST = 12
 _LAYERS_AT_MOST = 3

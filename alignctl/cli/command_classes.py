@@ -134,6 +134,6 @@ def spread(words: Sequence[str]) -> Iterator[str]:
 
 
 def _objective_names() -> tuple[str, ...]:
-    from alignctl.config.objectives import ObjectiveName
+    from alignctl.config.objective_configs import ObjectiveName
 
     return get_args(ObjectiveName)

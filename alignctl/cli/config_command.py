@@ -15,7 +15,7 @@ config_app = group("List, show, check and convert studies.")
 def config_list() -> None:
     """The ready-made studies."""
     from alignctl.cli.terminal import print_line
-    from alignctl.commands import config as command
+    from alignctl.commands import study_list as command
 
     studies = command.descriptions()
     width = max(map(len, studies), default=0)
@@ -42,7 +42,7 @@ def config_validate(
 ) -> None:
     """Check a study without running it."""
     from alignctl.cli.terminal import print_line, print_notice
-    from alignctl.commands import config as command
+    from alignctl.commands import study_list as command
     from alignctl.config.load import load_study
 
     study = load_study(file, overrides or (), notify=print_notice)
@@ -60,7 +60,7 @@ def config_convert(
 ) -> None:
     """Print a config of the original code as a study of ours."""
     from alignctl.cli.terminal import print_line, print_notice, print_text
-    from alignctl.commands import config as command
+    from alignctl.commands import study_list as command
 
     text = command.convert(file, overrides or (), output=output, notify=print_notice)
     if output is None:

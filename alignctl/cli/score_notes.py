@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignctl.config.metrics import short_name
+from alignctl.config.metric_configs import short_name
 
 _OVER = {
     "stratified": "stratified intervals: over other images with as many of each class",

@@ -76,7 +76,7 @@ def _print(plan: "SweepPlan", result: "SweepResult") -> None:
 
 def table_of(result: "SweepResult") -> tuple[list[str], list[list[Any]]]:
     """Columns and rows to print: one line per value and split, CKA then RSA of every objective."""
-    from alignctl.config.metrics import heading
+    from alignctl.config.metric_configs import heading
 
     keys = list(dict.fromkeys((row["metric"], row["objective"]) for row in result.rows))
     lines: dict[tuple[Any, str], dict[tuple[str, str], float]] = {}

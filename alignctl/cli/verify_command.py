@@ -9,7 +9,7 @@ from alignctl.cli.options import DryRun, Json
 from alignctl.errors import AlignctlError
 
 if TYPE_CHECKING:
-    from alignctl.commands.verify import VerifyResult
+    from alignctl.commands.verify_runs import VerifyResult
     from alignctl.verify.check import Check
 
 _COLUMNS: tuple[str, ...] = ("check", "result", "found")
@@ -34,7 +34,7 @@ def verify(
 ) -> None:
     """Check the proof of shared randomness: weights, checkpoints, batches and views."""
     from alignctl.cli.terminal import print_plan, print_result
-    from alignctl.commands import verify as command
+    from alignctl.commands import verify_runs as command
 
     plan = command.plan(runs or (), epoch=epoch)
     if dry_run:

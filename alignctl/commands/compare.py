@@ -3,15 +3,15 @@
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from alignctl.config.metrics import USUAL_METRICS, AnyMetric, parse_metrics
+from alignctl.config.metric_configs import USUAL_METRICS, AnyMetric, parse_metrics
 from alignctl.config.validation import nearest
 from alignctl.engine.events import Listener, ignore, notice
 from alignctl.engine.placement import DeviceType, parse_device
 from alignctl.errors import AlignctlError, ConfigError
 
 if TYPE_CHECKING:  # both import torch
-    from alignctl.analysis.feature_files import FeatureFile
-    from alignctl.analysis.row_order import RowOrder
+    from alignctl.features.feature_files import FeatureFile
+    from alignctl.features.row_order import RowOrder
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ def run(plan: ComparePlan, listener: Listener = ignore) -> CompareResult:
 
     The listener is told what the files were taken for, unless that is plain.
     """
-    from alignctl.analysis.feature_files import CheckedFeatures
     from alignctl.engine.placement import plan_processes
-    from alignctl.metrics.comparison import Question, scores
+    from alignctl.features.feature_files import CheckedFeatures
+    from alignctl.metrics.scoring import Question, scores
 
     a, b = _opened(plan, listener)
     order = _row_order(a, b, listener)
@@ -161,8 +161,8 @@ def _taken(a: "FeatureFile", b: "FeatureFile", order: "RowOrder") -> dict[str, A
 
 def _opened(plan: ComparePlan, listener: Listener) -> "list[FeatureFile]":
     """Both files; ConfigError where neither has what --ids or --features names."""
-    from alignctl.analysis.feature_files import open_features
-    from alignctl.analysis.formats.choice import NO_IDS, Choice, listed
+    from alignctl.features.feature_files import open_features
+    from alignctl.features.formats.choice import NO_IDS, Choice, listed
 
     files = [open_features(text, Choice(plan.ids, plan.features)) for text in (plan.a, plan.b)]
     notes = [(file.name, note) for file in files for note in (file.note, _doubt(file, plan))]
@@ -185,8 +185,8 @@ def _opened(plan: ComparePlan, listener: Listener) -> "list[FeatureFile]":
 
 def _doubt(file: "FeatureFile", plan: ComparePlan) -> str:
     """A note of features that look like ids; ConfigError where they have names to choose by."""
-    from alignctl.analysis.formats.choice import in_doubt
-    from alignctl.analysis.id_columns import columns_like_ids
+    from alignctl.features.formats.choice import in_doubt
+    from alignctl.features.id_columns import columns_like_ids
 
     numbers = [] if plan.features else columns_like_ids(file)
     if numbers and len(file.columns) == file.num_columns:
@@ -201,7 +201,7 @@ def _doubt(file: "FeatureFile", plan: ComparePlan) -> str:
 
 def _row_order(a: "FeatureFile", b: "FeatureFile", listener: Listener) -> "RowOrder":
     """How rows belong together, with a notice unless that is plain."""
-    from alignctl.analysis.row_order import row_order
+    from alignctl.features.row_order import row_order
 
     order = row_order(a, b)
     if a.num_rows != b.num_rows:

@@ -10,8 +10,8 @@ from alignctl.commands.compare import check_confidence
 from alignctl.commands.run_kinds import source_of
 from alignctl.commands.subject import Subject, absences, changes, copy_tables, of_run, select
 from alignctl.config import StudyConfig
-from alignctl.config.datasets import DatasetConfig
-from alignctl.config.metrics import (
+from alignctl.config.dataset_configs import DatasetConfig
+from alignctl.config.metric_configs import (
     DEBIASED_CKA,
     ORIGINAL_CKA,
     ORIGINAL_RSA,
@@ -30,7 +30,7 @@ from alignctl.runs.directory import comparable_epochs
 from alignctl.runs.lock import run_lock
 
 if TYPE_CHECKING:
-    from alignctl.analysis.alignment import AlignmentJob
+    from alignctl.evaluators.alignment import AlignmentJob
 
 SPLITS = ("train", "test")
 _SHOWN = ("epoch", "split", "representation", "reference", "objective", "metric", "value",
@@ -244,8 +244,8 @@ def _epochs(
 
 def run(plan: EvalPlan, listener: Listener = ignore) -> EvalResult:
     """Evaluate what the tables lack, and return what they hold."""
-    from alignctl.analysis.alignment import pending
-    from alignctl.analysis.alignment_table import csv_files, drop_stale, read_table
+    from alignctl.evaluators.alignment import pending
+    from alignctl.evaluators.alignment_table import csv_files, drop_stale, read_table
     from alignctl.models.fitted import layers_asked
 
     refuse_other_launchers()
@@ -272,8 +272,8 @@ def run(plan: EvalPlan, listener: Listener = ignore) -> EvalResult:
 
 def _job_of(plan: EvalPlan, layers: tuple[str, ...]) -> "AlignmentJob":
     """The plan as workers take it."""
-    from alignctl.analysis.alignment import AlignmentJob
-    from alignctl.metrics.comparison import Question
+    from alignctl.evaluators.alignment import AlignmentJob
+    from alignctl.metrics.scoring import Question
 
     options = plan.options
     return AlignmentJob(
@@ -297,10 +297,10 @@ def _job_of(plan: EvalPlan, layers: tuple[str, ...]) -> "AlignmentJob":
 
 def _evaluate(plan: EvalPlan, job: "AlignmentJob", listener: Listener) -> None:
     """Fill in the run's tables, in worker processes."""
-    from alignctl.analysis.alignment import evaluate
-    from alignctl.analysis.feature_store import drop_passing
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
+    from alignctl.evaluators.alignment import evaluate
+    from alignctl.features.feature_store import drop_passing
 
     processes = plan_processes(
         plan.num_processes, limit=available_cores(), limit_name="cores", device=plan.device
@@ -315,8 +315,8 @@ def _evaluate(plan: EvalPlan, job: "AlignmentJob", listener: Listener) -> None:
 
 def _rows(plan: EvalPlan, layers: tuple[str, ...]) -> list[dict[Hashable, Any]]:
     """The table's rows that the plan is about, with None for what is not there."""
-    from alignctl.analysis.alignment_table import read_table
-    from alignctl.analysis.metric_names import rows_of
+    from alignctl.evaluators.alignment_table import read_table
+    from alignctl.evaluators.metric_names import rows_of
 
     places = {layer: place for place, layer in enumerate(layers)}
     table = read_table(plan.run)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from alignctl.config import StudyConfig
-from alignctl.config.datasets import HubConfig, SvhnConfig, TorchvisionConfig
-from alignctl.config.placement import refuse_unfilled_batch
+from alignctl.config.dataset_configs import HubConfig, SvhnConfig, TorchvisionConfig
+from alignctl.config.work_division import refuse_unfilled_batch
 from alignctl.errors import MissingSplitError
 
 _NUM_NAMED = 10

@@ -11,7 +11,7 @@ from alignctl.commands.run_kinds import source_of
 from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.load import first_difference, load_study, moved
-from alignctl.config.placement import grid, usable_processes
+from alignctl.config.work_division import grid, usable_processes
 from alignctl.engine.events import Listener, ignore
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import parse_nproc
@@ -186,7 +186,7 @@ def run(
 def _train(plan: PretrainPlan, listener: Listener, *, timeout_s: float) -> None:
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import num_devices, plan_processes
-    from alignctl.training.worker import TrainingJob, train
+    from alignctl.training.trainer import TrainingJob, train
 
     study, directory = plan.study, RunDirectory(plan.run)
     num_processes = plan.num_processes or _as_before(directory, study, num_devices())
@@ -236,7 +236,7 @@ def _leave(directory: RunDirectory, status: Status, error: str | None) -> None:
 
 
 def _result(directory: RunDirectory) -> PretrainResult:
-    from alignctl.runs.tables import read_parquet
+    from alignctl.runs.table_files import read_parquet
 
     manifest, study = Manifest.read(directory.manifest_file), directory.config
     table = read_parquet(directory.training_table)

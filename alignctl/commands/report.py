@@ -50,7 +50,7 @@ def plan(runs: Sequence[str], *, output: Path | None) -> ReportPlan:
 def run(plan: ReportPlan) -> ReportResult:
     """Read the tables, draw the figures, write the report."""
     from alignctl.reporting.markdown import write_report
-    from alignctl.reporting.sources import read_source
+    from alignctl.reporting.table_sources import read_source
 
     tables = [read_source(path, source_of) for path in plan.sources]
     written = write_report(tables, plan.folder)

@@ -12,7 +12,7 @@ from alignctl.config import StudyConfig
 from alignctl.config.base import expanded
 from alignctl.config.execution import needing_proof, proofs
 from alignctl.config.load import apply_overrides, load_study, parse_yaml, validate_study
-from alignctl.config.metrics import USUAL_OF_RUNS
+from alignctl.config.metric_configs import USUAL_OF_RUNS
 from alignctl.engine.events import Event, Listener, ignore, warning
 from alignctl.engine.launchers import refuse_other_launchers
 from alignctl.engine.placement import available_cores, parse_nproc
@@ -20,7 +20,7 @@ from alignctl.errors import AlignctlError, ConfigError, PreemptedError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import RUNS, obstacle, refuse_undecodable
 from alignctl.runs.lock import is_lock_file, run_lock
-from alignctl.runs.sweep import SweepDescription, SweepDirectory, value_of
+from alignctl.runs.sweep_folder import SweepDescription, SweepDirectory, value_of
 
 # What can be swept: its name on the command line, and the config's key.
 PARAMETERS = {"temperature": "temperature"}
@@ -238,8 +238,8 @@ def _collect(
     """Write the table over all runs of the sweep and return its last epoch."""
     import pandas as pd
 
-    from alignctl.analysis.alignment_table import AlignmentRow, read_table, select
-    from alignctl.runs.tables import write_csv, write_parquet
+    from alignctl.evaluators.alignment_table import AlignmentRow, read_table, select
+    from alignctl.runs.table_files import write_csv, write_parquet
 
     parts = []
     for value, run in plan.sweep.runs(description).items():

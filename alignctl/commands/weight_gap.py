@@ -59,9 +59,9 @@ def plan(run: Subject | str | None, *, reference: str, compare: Sequence[str]) -
 
 def run(plan: WeightGapPlan, listener: Listener = ignore) -> WeightGapResult:
     """Measure every pair at every saved epoch, write the tables, return the totals."""
-    from alignctl.analysis.weight_gap import WeightGapJob, csv_file, measure, totals
     from alignctl.engine.launch import launch
     from alignctl.engine.placement import plan_processes
+    from alignctl.evaluators.weight_gap_table import WeightGapJob, csv_file, measure, totals
 
     refuse_other_launchers()
     plan.subject.source.prepare("weight-gap")

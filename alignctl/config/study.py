@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 
 from alignctl.config.base import ConfigModel, Label, Shared
-from alignctl.config.datasets import DatasetConfig
-from alignctl.config.models import EncoderConfig, ProjectorConfig
-from alignctl.config.objectives import BatchNeeds, ObjectiveConfig
-from alignctl.config.training import AugmentationConfig, TrainingConfig
+from alignctl.config.dataset_configs import DatasetConfig
+from alignctl.config.encoder_configs import EncoderConfig, ProjectorConfig
+from alignctl.config.objective_configs import BatchNeeds, ObjectiveConfig
+from alignctl.config.training_config import AugmentationConfig, TrainingConfig
 
 
 class StudyConfig(ConfigModel):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from alignctl.config.datasets import (
+from alignctl.config.dataset_configs import (
     DatasetConfig,
     HubConfig,
     ImageFolderConfig,

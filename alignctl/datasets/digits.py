@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from alignctl.config.datasets import DigitsConfig
+from alignctl.config.dataset_configs import DigitsConfig
 from alignctl.datasets.source import Source, Split
 
 # The last ones: the images come writer by writer, a random split would put one hand in both.

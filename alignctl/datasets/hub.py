@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from alignctl.config.datasets import HubConfig
+from alignctl.config.dataset_configs import HubConfig
 from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import EncodedImage, decode_images

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from alignctl.config.datasets import HubConfig
+from alignctl.config.dataset_configs import HubConfig
 from alignctl.datasets.shards import numbered_sets, refuse_gaps
 from alignctl.datasets.source import data_folder
 from alignctl.errors import ConfigError, DataError

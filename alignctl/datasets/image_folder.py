@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alignctl.config.datasets import ImageFolderConfig
+from alignctl.config.dataset_configs import ImageFolderConfig
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import EncodedImage, decode_images
 from alignctl.datasets.folder_layout import SplitFolder, test_folder, training_folder

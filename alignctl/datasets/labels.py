@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from alignctl.config.objectives import ObjectiveConfig
+from alignctl.config.objective_configs import ObjectiveConfig
 from alignctl.errors import ConfigError
 
 UNLABELLED = "unlabelled"

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from alignctl.config.datasets import ParquetConfig
+from alignctl.config.dataset_configs import ParquetConfig
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import decode_images
 from alignctl.datasets.labels import UNLABELLED

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignctl.config.base import expanded
-from alignctl.config.datasets import DatasetSelection, StreamableConfig
+from alignctl.config.dataset_configs import DatasetSelection, StreamableConfig
 from alignctl.config.validation import nearest
 from alignctl.datasets.conversion import Losses
 from alignctl.datasets.decoding import (

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alignctl.config.datasets import SvhnConfig
+from alignctl.config.dataset_configs import SvhnConfig
 from alignctl.datasets.source import Source, Split
 from alignctl.datasets.torchvision_sets import opened
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alignctl.config.datasets import SvhnConfig, TorchvisionConfig
+from alignctl.config.dataset_configs import SvhnConfig, TorchvisionConfig
 from alignctl.datasets.source import Source, Split
 from alignctl.errors import ConfigError, DataError
 

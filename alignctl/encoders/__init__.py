@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from alignctl.config import StudyConfig
-from alignctl.config.models import EncoderConfig, ResNetConfig, TimmConfig, ViTConfig
-from alignctl.config.training import Precision
+from alignctl.config.encoder_configs import EncoderConfig, ResNetConfig, TimmConfig, ViTConfig
+from alignctl.config.training_config import Precision
 from alignctl.encoders.network import Network, Representations
 from alignctl.encoders.projector import Projector
 from alignctl.encoders.weight_files import load_encoder_weights

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from alignctl.config.models import ProjectorConfig
+from alignctl.config.encoder_configs import ProjectorConfig
 
 
 class Projector(nn.Sequential):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alignctl.config.models import TimmConfig
+from alignctl.config.encoder_configs import TimmConfig
 from alignctl.config.validation import nearest
 from alignctl.errors import ConfigError
 

@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionsTransformer
 
-from alignctl.config.models import ViTConfig
+from alignctl.config.encoder_configs import ViTConfig
 from alignctl.encoders.torchvision_names import with_timm_names
 
 

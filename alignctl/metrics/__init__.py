@@ -1,10 +1,10 @@
 """What is measured between trained models: pure functions, tensors in, numbers out."""
 
 from alignctl.metrics.cka import linear_cka, minibatch_cka
-from alignctl.metrics.comparison import Score, compare
-from alignctl.metrics.moments import Moments
 from alignctl.metrics.rsa import rsa
-from alignctl.metrics.weight_gap import WeightGap, weight_gap
+from alignctl.metrics.scoring import Score, compare
+from alignctl.metrics.sums.moments import Moments
+from alignctl.metrics.weight_distance import WeightGap, weight_gap
 
 __all__ = [
     "Moments",

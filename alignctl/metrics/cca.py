@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alignctl.metrics.estimate import Estimate
+from alignctl.metrics.inference.estimate import Estimate
 from alignctl.metrics.reduction import CentredRows
 
 # Canonical correlations that differ by less are one value, whose variates are not determined.

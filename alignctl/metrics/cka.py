@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from alignctl.metrics import gram
 from alignctl.metrics.arguments import check_flag, check_positive, check_whole
-from alignctl.metrics.closed_form import NAMES, from_kernels, score_of
-from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.pair_sums import MIN_ROWS
-from alignctl.metrics.rows import Array, as_features, frame_of
+from alignctl.metrics.inference.closed_form import NAMES, from_kernels, score_of
+from alignctl.metrics.inference.estimate import Estimate
+from alignctl.metrics.sums import gram
+from alignctl.metrics.sums.pair_sums import MIN_ROWS
+from alignctl.metrics.sums.rows import Array, as_features, frame_of
 from alignctl.randomness import uniforms
 
 # Of ten collapsed classes in batches of 8, nominal 95 % intervals held the truth 82 to 88 % of the

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from alignctl.metrics.arguments import check_choice, check_whole
 from alignctl.metrics.ranks import FEW_DIGITS, MARGIN
-from alignctl.metrics.rows import NO_DIRECTION
 from alignctl.metrics.scale import largest_entry, scale_to_one
+from alignctl.metrics.sums.rows import NO_DIRECTION
 
 Distance = Literal["cosine", "euclidean"]
 

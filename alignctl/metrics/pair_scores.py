@@ -7,15 +7,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from alignctl.config.metrics import AnyMetric
-from alignctl.metrics import gram
-from alignctl.metrics.closed_form import NAMES, from_kernels
-from alignctl.metrics.estimate import Estimate
+from alignctl.config.metric_configs import AnyMetric
 from alignctl.metrics.feature_space import Features, sample, whole
-from alignctl.metrics.jackknife import Strata
-from alignctl.metrics.products import Pair
+from alignctl.metrics.inference.closed_form import NAMES, from_kernels
+from alignctl.metrics.inference.estimate import Estimate
+from alignctl.metrics.inference.jackknife import Strata
 from alignctl.metrics.reduction import reduced
-from alignctl.metrics.rows import Kind, NotFiniteError
+from alignctl.metrics.row_passes import Outcome
 from alignctl.metrics.shared_spaces import SharedSpaces
 from alignctl.metrics.similarities import (
     FromCentred,
@@ -24,7 +22,9 @@ from alignctl.metrics.similarities import (
     Ratio,
     Similarity,
 )
-from alignctl.metrics.streaming import Outcome
+from alignctl.metrics.sums import gram
+from alignctl.metrics.sums.products import Pair
+from alignctl.metrics.sums.rows import Kind, NotFiniteError
 
 T = TypeVar("T")
 Key = tuple[Pair, AnyMetric]

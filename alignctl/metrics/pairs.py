@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alignctl.config.metrics import Correlation, Distance
-from alignctl.metrics import pair_errors
-from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.jackknife import Strata
+from alignctl.config.metric_configs import Correlation, Distance
+from alignctl.metrics.inference import pair_errors
+from alignctl.metrics.inference.estimate import Estimate
+from alignctl.metrics.inference.jackknife import Strata
 from alignctl.metrics.ranks import FEW_DIGITS, Rounding, doubled_ranks
-from alignctl.metrics.rows import KIND_OF_DISTANCE, NO_DIRECTION
 from alignctl.metrics.scale import largest_entry, scale_to_one
+from alignctl.metrics.sums.rows import KIND_OF_DISTANCE, NO_DIRECTION
 from alignctl.randomness import uniforms
 
 Floats = NDArray[np.float64]

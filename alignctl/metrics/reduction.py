@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from alignctl.metrics.feature_space import CHUNK, Features, whole
-from alignctl.metrics.rows import frame_of, refuse_not_finite_rows
+from alignctl.metrics.sums.rows import frame_of, refuse_not_finite_rows
 
 _BLOCK_ENTRIES = 2**22  # of features in float64 at a time: 32 MiB
 

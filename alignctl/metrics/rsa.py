@@ -2,11 +2,11 @@
 
 from typing import get_args
 
-from alignctl.config.metrics import Correlation, Distance
+from alignctl.config.metric_configs import Correlation, Distance
 from alignctl.metrics.arguments import check_choice, check_whole
-from alignctl.metrics.closed_form import score_of
+from alignctl.metrics.inference.closed_form import score_of
 from alignctl.metrics.pairs import pair_rsa
-from alignctl.metrics.rows import KIND_OF_DISTANCE, Array, as_features
+from alignctl.metrics.sums.rows import KIND_OF_DISTANCE, Array, as_features
 
 
 def rsa(

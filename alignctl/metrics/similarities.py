@@ -7,28 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignctl.config.metrics import (
+from alignctl.config.metric_configs import (
     AnyMetric,
     CkaConfig,
     KnnConfig,
     RsaConfig,
     SvccaConfig,
 )
-from alignctl.metrics.bounds import AlignmentBounds, bounds_from
 from alignctl.metrics.cca import pwcca, svcca_estimate
 from alignctl.metrics.cka import minibatch_estimate
-from alignctl.metrics.closed_form import from_kernels
-from alignctl.metrics.estimate import Estimate
-from alignctl.metrics.gram import CentredKernel, pair_rows, rbf_kernel
-from alignctl.metrics.jackknife import Strata
+from alignctl.metrics.inference.closed_form import from_kernels
+from alignctl.metrics.inference.estimate import Estimate
+from alignctl.metrics.inference.jackknife import Strata
 from alignctl.metrics.neighbours import neighbours_of, overlap
-from alignctl.metrics.pair_sums import Statistic
 from alignctl.metrics.pairs import PairDistances, correlated, pair_distances
 from alignctl.metrics.procrustes import procrustes
-from alignctl.metrics.products import resolution_of
 from alignctl.metrics.reduction import CentredRows
-from alignctl.metrics.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Kind, refuse_not_finite
 from alignctl.metrics.shared_spaces import MadeOfSpace
+from alignctl.metrics.sums.bounds import AlignmentBounds, bounds_from
+from alignctl.metrics.sums.gram import CentredKernel, pair_rows, rbf_kernel
+from alignctl.metrics.sums.pair_sums import Statistic
+from alignctl.metrics.sums.products import resolution_of
+from alignctl.metrics.sums.rows import KIND_OF_DISTANCE, KIND_OF_KERNEL, Kind, refuse_not_finite
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from alignctl.config import StudyConfig
-from alignctl.config.models import ResNetConfig
+from alignctl.config.encoder_configs import ResNetConfig
 from alignctl.models.weights import ENCODER, PROJECTOR
 
 _BASE_WIDTH = 64

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from alignctl.config.objectives import ObjectiveConfig
+from alignctl.config.objective_configs import ObjectiveConfig
 from alignctl.objectives.ce import build_ce, ce_loss
 from alignctl.objectives.cl import build_cl, cl_loss
 from alignctl.objectives.dcl import build_dcl, dcl_loss

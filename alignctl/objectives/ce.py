@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alignctl.config.objectives import CeConfig
+from alignctl.config.objective_configs import CeConfig
 from alignctl.objectives.contrast import (
     at_least_float32,
     check_labels,

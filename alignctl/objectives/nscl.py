@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from alignctl.config.objectives import NsclConfig
+from alignctl.config.objective_configs import NsclConfig
 from alignctl.objectives.contrast import group_contrast
 from alignctl.objectives.objective import AnchorObjective, Objective, ObjectiveContext
 

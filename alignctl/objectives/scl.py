@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from alignctl.config.objectives import SclConfig
+from alignctl.config.objective_configs import SclConfig
 from alignctl.objectives.blocks import in_row_blocks
 from alignctl.objectives.contrast import (
     check_labels,

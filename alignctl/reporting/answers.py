@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from alignctl.config import StudyConfig
-from alignctl.config.metrics import main_metrics, short_name
+from alignctl.config.metric_configs import main_metrics, short_name
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alignctl.config.metrics import main_metrics, short_name
+from alignctl.config.metric_configs import main_metrics, short_name
 from alignctl.runs.atomic import write_atomically
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from alignctl.config import StudyConfig
 from alignctl.config.base import ConfigModel
-from alignctl.config.metrics import main_metrics, name_with_sample, short_name
+from alignctl.config.metric_configs import main_metrics, name_with_sample, short_name
 from alignctl.reporting import figures
 from alignctl.reporting.answers import answer, exceptions
-from alignctl.reporting.sources import RunTables, SweepTables
+from alignctl.reporting.table_sources import RunTables, SweepTables
 from alignctl.runs import Manifest
 from alignctl.runs.atomic import write_text
 

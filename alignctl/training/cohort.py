@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from alignctl.config import StudyConfig
-from alignctl.config.objectives import ObjectiveConfig
+from alignctl.config.objective_configs import ObjectiveConfig
 from alignctl.encoders import Network, build_network
 from alignctl.engine.collectives import ONE_PROCESS, Mesh, sum_in_place
 from alignctl.models.weights import whole_model

@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alignctl.augmentations import draw_boxes, make_views
 from alignctl.config import StudyConfig
-from alignctl.config.placement import refuse_unfilled_batch
+from alignctl.config.work_division import refuse_unfilled_batch
 from alignctl.datasets import open_images, summary_of
 from alignctl.datasets.image_set import Crops, TrainingImages
 from alignctl.datasets.labels import refuse_too_few_classes
@@ -24,6 +23,7 @@ from alignctl.processes import ALONE, Processes
 from alignctl.randomness import uniforms_float32
 from alignctl.training.batches import draw_batches
 from alignctl.transfers import to_device
+from alignctl.views.augmentations import draw_boxes, make_views
 
 
 @dataclass(frozen=True, eq=False)

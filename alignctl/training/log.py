@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from alignctl.runs.tables import read_parquet, write_parquet
+from alignctl.runs.table_files import read_parquet, write_parquet
 
 
 class TrainingLog:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from alignctl.config.training import OptimizerConfig
+from alignctl.config.training_config import OptimizerConfig
 from alignctl.training.lars import LARS
 
 # By the `name` of the config, whose other keys are the arguments.

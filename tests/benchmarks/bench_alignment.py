@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from alignctl.commands import compare as command
-from alignctl.config.metrics import parse_metrics
+from alignctl.config.metric_configs import parse_metrics
 from alignctl.metrics import compare
-from alignctl.metrics.comparison import Question, scores
 from alignctl.metrics.feature_space import InMemory
+from alignctl.metrics.scoring import Question, scores
 
 NUM_MODELS, DIM, REPEATS = 4, 2048, 3
 PAIRS = [(0, j) for j in range(1, NUM_MODELS)]

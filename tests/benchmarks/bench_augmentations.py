@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from alignctl.augmentations import draw_boxes, make_views
-from alignctl.config.training import AugmentationConfig
+from alignctl.config.training_config import AugmentationConfig
 from alignctl.datasets.device_crops import crops_of
+from alignctl.views.augmentations import draw_boxes, make_views
 
 CONFIG = AugmentationConfig()
 JITTER = (CONFIG.brightness, CONFIG.contrast, CONFIG.saturation, CONFIG.hue)

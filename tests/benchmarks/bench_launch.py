@@ -44,7 +44,7 @@ def seconds() -> float:
 
 def first_and_again(way: str) -> tuple[float, float]:
     """The seconds of two launches of this process."""
-    import alignctl.training.worker  # noqa: F401  (what the worker of `pretrain` imports)
+    import alignctl.training.trainer  # noqa: F401  (what the worker of `pretrain` imports)
 
     with contextlib.ExitStack() as stack:
         if way == "forked":

@@ -12,9 +12,9 @@ import time
 
 import torch
 
-from alignctl.config.metrics import parse_metrics
-from alignctl.metrics.comparison import Question, scores
+from alignctl.config.metric_configs import parse_metrics
 from alignctl.metrics.feature_space import InMemory
+from alignctl.metrics.scoring import Question, scores
 from alignctl.metrics.shared_spaces import LIMIT, SharedSpaces
 
 CASES = {

@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from alignctl.augmentations import draw_boxes
 from alignctl.config import StudyConfig
 from alignctl.config.load import load_study
 from alignctl.datasets.decoding_ahead import decoded_ahead
 from alignctl.datasets.streamed import StreamedCrops, decode_crops
 from alignctl.training.data import load_training_data
+from alignctl.views.augmentations import draw_boxes
 
 SIZE = 224
 WORKERS = (0, 1, 2)

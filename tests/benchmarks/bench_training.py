@@ -16,13 +16,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from alignctl.augmentations import draw_boxes, make_views
 from alignctl.config import StudyConfig
 from alignctl.config.load import load_study
 from alignctl.datasets.device_crops import crops_of
 from alignctl.objectives import ViewBatch
 from alignctl.training.cohort import build_member
-from alignctl.training.worker import ask_for_repeatable_kernels
+from alignctl.training.trainer import ask_for_repeatable_kernels
+from alignctl.views.augmentations import draw_boxes, make_views
 
 
 def random_images(study: StudyConfig, size: int, device: torch.device) -> torch.Tensor:

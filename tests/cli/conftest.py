@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from alignctl.cli.app import app
 from alignctl.config import StudyConfig
-from alignctl.runs.sweep import SweepDescription, SweepDirectory
+from alignctl.runs.sweep_folder import SweepDescription, SweepDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def finished_run(make_run):
     """A finished run whose last losses are 0.5 for cl and 0.25 for the others."""
     import pandas as pd
 
-    from alignctl.runs.tables import write_parquet
+    from alignctl.runs.table_files import write_parquet
 
     run = make_run(Path("runs/tiny"))
     names = ["cl", "nscl", "scl", "ce"]

@@ -9,7 +9,7 @@ import children
 import numpy as np
 import pytest
 
-from alignctl.config.metrics import ORIGINAL_CKA
+from alignctl.config.metric_configs import ORIGINAL_CKA
 from alignctl.errors import AlignctlError, ConfigError, LaunchError, PreemptedError
 
 

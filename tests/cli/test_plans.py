@@ -7,7 +7,7 @@ import pytest
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import load_study
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS
 from alignctl.runs.directory import checkpoint_file
 
 TRAIN = ["pretrain"]

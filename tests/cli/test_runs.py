@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.errors import AlignctlError
-from alignctl.runs.tables import write_parquet
+from alignctl.runs.table_files import write_parquet
 
 
 def test_resuming_a_finished_run_trains_nothing_and_says_so(call, finished_run, snapshot):

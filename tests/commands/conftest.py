@@ -73,8 +73,8 @@ def features(prepared, small_study):
     """A function of a split, an objective and an epoch: h of all images, in float64."""
     import torch
 
-    from alignctl.augmentations import normalise
     from alignctl.datasets import load_images
+    from alignctl.views.augmentations import normalise
 
     def compute(split, name, epoch):
         study = small_study()

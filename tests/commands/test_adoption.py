@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.metrics import compare, weight_gap
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 ORIGINAL = ["Epoch", "NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA"]
 GAP_COLUMNS = ["Epoch", "AVG_WEIGHT_DIFF", "TOTAL_WEIGHT_DIFF", "ANGLE_DEGREES"]

@@ -12,7 +12,7 @@ from alignctl.metrics import compare
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import save_weights
 from alignctl.runs.directory import checkpoint_file
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 ORIGINAL = ["Epoch", "NSCL_RSA", "SCL_RSA", "NSCL_CKA", "SCL_CKA", "CE_RSA", "CE_CKA"]
 EVAL = ["eval-alignment", "--config", "study.yaml", "--checkpoints", "theirs", "--output", "out"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alignctl.analysis import alignment
+from alignctl.evaluators import alignment
 from alignctl.metrics import compare
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 EVAL = ["eval-alignment", "--config", "study.yaml", "--checkpoints", "theirs", "--output", "out"]
 GAP = ["weight-gap", "--checkpoints", "theirs", "--output", "out"]

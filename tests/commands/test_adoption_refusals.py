@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alignctl.runs import RunDirectory
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 EVAL = ["eval-alignment", "--config", "study.yaml", "--checkpoints", "theirs", "--output", "out"]
 GAP = ["weight-gap", "--checkpoints", "theirs", "--output", "out"]

@@ -12,7 +12,7 @@ import torch
 from alignctl.cli.compare_command import table_of
 from alignctl.cli.score_notes import interval_notes
 from alignctl.commands.compare import CompareResult, plan
-from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS, parse_metrics
+from alignctl.config.metric_configs import ORIGINAL_CKA, ORIGINAL_RSA, USUAL_METRICS, parse_metrics
 from alignctl.errors import ConfigError
 from alignctl.metrics import compare
 

@@ -15,11 +15,11 @@ from alignctl.commands.eval_alignment import (
     EvalResult,
     plan,
 )
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.errors import ConfigError
 from alignctl.runs import RunDirectory
 from alignctl.runs.directory import checkpoint_file
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 USUAL = [ORIGINAL_CKA, DEBIASED_CKA, ORIGINAL_RSA]
 RUN = Path("runs/tiny")

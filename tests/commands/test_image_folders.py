@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 STUDY = [
     "encoder.width=0.0625", "projector.hidden_dim=16", "projector.output_dim=8",

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from alignctl.commands import compare, pretrain, sweep
-from alignctl.commands.config import convert
+from alignctl.commands.study_list import convert
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_an_interrupted_run_is_marked_and_goes_on(call, short, monkeypatch, erro
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("alignctl.training.worker._train_steps", end)
+        patch.setattr("alignctl.training.trainer._train_steps", end)
         ended = call("pretrain", *short)
     assert ended.code == code
     run = RunDirectory(Path("runs/digits"))

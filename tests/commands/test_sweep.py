@@ -6,11 +6,11 @@ import pandas as pd
 
 from alignctl.cli.sweep_command import table_of
 from alignctl.commands.sweep import SweepResult
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.engine.context import WorkerContext
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.lock import run_lock
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 SWEEP = Path("runs/digits-temperature")
 

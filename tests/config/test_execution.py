@@ -6,10 +6,10 @@ from typing import Annotated, get_args
 import pytest
 
 import alignctl.config
-from alignctl.commands import pretrain, verify
+from alignctl.commands import pretrain, verify_runs
 from alignctl.config import StudyConfig, load
 from alignctl.config.base import ConfigModel, Execution, Label, Shared
-from alignctl.config.datasets import DigitsConfig
+from alignctl.config.dataset_configs import DigitsConfig
 from alignctl.config.execution import (
     execution_keys,
     needing_proof,
@@ -19,12 +19,12 @@ from alignctl.config.execution import (
     settings,
 )
 from alignctl.config.load import first_difference, moved
-from alignctl.config.metrics import MetricConfig
-from alignctl.config.objectives import CeConfig
+from alignctl.config.metric_configs import MetricConfig
+from alignctl.config.objective_configs import CeConfig
 from alignctl.config.validation import models_in
 from alignctl.errors import ConfigError
 from alignctl.runs import Manifest
-from alignctl.runs.sweep import SweepDescription, SweepDirectory
+from alignctl.runs.sweep_folder import SweepDescription, SweepDirectory
 from alignctl.verify.run_comparison import RunRecord, compare_runs
 
 FOLDER = {"name": "image_folder", "path": "/a", "image_size": 16}
@@ -223,7 +223,7 @@ def test_a_new_execution_field_hinders_no_command(faster, make_run, make_manifes
     ours, theirs = faster(), faster(**FASTER)
     run = make_run(tmp_path / "a", ours, batches={1: "1" * 64})
     assert pretrain.plan_study(theirs, run=run.path, nproc="1", resume=True).study == theirs
-    (verified,) = verify.plan([str(run.path), "streams=8"], epoch=None).studies
+    (verified,) = verify_runs.plan([str(run.path), "streams=8"], epoch=None).studies
     assert verified.streams == 8
     sweep = SweepDirectory(tmp_path / "sweep")
     sweep.describe(SweepDescription("temperature", "temperature", (0.5,), ours))

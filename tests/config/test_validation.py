@@ -4,7 +4,7 @@ import pytest
 
 from alignctl.config import StudyConfig
 from alignctl.config.load import validate_study
-from alignctl.config.training import AdamWConfig, LarsConfig, SgdConfig
+from alignctl.config.training_config import AdamWConfig, LarsConfig, SgdConfig
 from alignctl.config.validation import models_at, names_of, nearest, unknown
 from alignctl.errors import ConfigError
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import ImageFolderConfig
+from alignctl.config.dataset_configs import ImageFolderConfig
 from alignctl.datasets import load_images, open_images
 from alignctl.datasets.decoding_ahead import decoded_ahead, num_decoding_processes
 from alignctl.datasets.streamed import decode_centres

@@ -1,7 +1,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from alignctl.config.datasets import DigitsConfig
+from alignctl.config.dataset_configs import DigitsConfig
 from alignctl.datasets import load_images
 
 

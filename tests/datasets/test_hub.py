@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import HubConfig
+from alignctl.config.dataset_configs import HubConfig
 from alignctl.datasets import DATASETS, load_images
 from alignctl.datasets.hub import hub_source
 from alignctl.errors import ConfigError, DataError, MissingSplitError

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import HubConfig
+from alignctl.config.dataset_configs import HubConfig
 from alignctl.datasets.hub_library import load_splits, place_of
 from alignctl.errors import ConfigError, DataError
 
@@ -308,7 +308,7 @@ def answers(hub, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     program = (
         "import json, sys\n"
-        "from alignctl.config.datasets import HubConfig\n"
+        "from alignctl.config.dataset_configs import HubConfig\n"
         "from alignctl.datasets import load_images\n"
         "from alignctl.errors import AlignctlError\n"
         "for line in sys.stdin:\n"

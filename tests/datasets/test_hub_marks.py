@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import HubConfig
+from alignctl.config.dataset_configs import HubConfig
 from alignctl.datasets import open_images
 
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from alignctl.runs import Manifest, RunDirectory
-from alignctl.runs.tables import read_parquet
-from alignctl.training import worker
+from alignctl.runs.table_files import read_parquet
+from alignctl.training import trainer
 
 STUDY = [
     "encoder.width=0.0625", "projector.hidden_dim=16", "projector.output_dim=8",
@@ -47,12 +47,12 @@ def folder(tmp_path):
 @pytest.mark.parametrize("dataset", ["mini_imagenet", "digits"])
 def test_what_the_library_converts_is_loaded_in_turn(make_study, monkeypatch, dataset):
     done = []
-    monkeypatch.setattr(worker, "load_training_data", lambda *arguments: done.append("load"))
+    monkeypatch.setattr(trainer, "load_training_data", lambda *arguments: done.append("load"))
     context = SimpleNamespace(
         device=None, is_first=False, in_turn=lambda load: [done.append("turn"), load()]
     )
     study = make_study(dataset={"name": dataset})
-    worker._load_in_turn(context, worker.TrainingJob(study, Path("run")))
+    trainer._load_in_turn(context, trainer.TrainingJob(study, Path("run")))
     assert done == (["load"] if dataset == "digits" else ["turn", "load"])
 
 

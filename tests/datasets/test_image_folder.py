@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import ImageFolderConfig
+from alignctl.config.dataset_configs import ImageFolderConfig
 from alignctl.datasets import load_images, missing_test_split
 from alignctl.datasets.image_folder import image_folder_source
 from alignctl.errors import ConfigError, DataError

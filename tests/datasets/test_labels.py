@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter
 
-from alignctl.config.objectives import ObjectiveConfig
+from alignctl.config.objective_configs import ObjectiveConfig
 from alignctl.datasets.labels import refuse_too_few_classes
 from alignctl.errors import ConfigError
 

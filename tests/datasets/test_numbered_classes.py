@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import ImageFolderConfig
+from alignctl.config.dataset_configs import ImageFolderConfig
 from alignctl.config.load import parse_yaml
 from alignctl.datasets import load_images
 from alignctl.datasets.numbered_classes import refuse_ambiguous_numbers

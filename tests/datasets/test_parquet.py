@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignctl.config.datasets import ParquetConfig
+from alignctl.config.dataset_configs import ParquetConfig
 from alignctl.datasets import load_images, missing_test_split
 from alignctl.errors import ConfigError, DataError, MissingSplitError
 

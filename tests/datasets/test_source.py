@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from alignctl.config.datasets import DatasetConfig, DatasetSelection, StreamableConfig
+from alignctl.config.dataset_configs import DatasetConfig, DatasetSelection, StreamableConfig
 from alignctl.datasets import DATASETS, load_images
 from alignctl.datasets.conversion import Loss, Losses
 from alignctl.datasets.in_memory import ImagesInMemory
@@ -215,7 +215,7 @@ def test_every_dataset_of_the_config_has_a_source():
 def test_loading_digits_imports_no_torch():
     code = (
         "import sys\n"
-        "from alignctl.config.datasets import DigitsConfig\n"
+        "from alignctl.config.dataset_configs import DigitsConfig\n"
         "from alignctl.datasets import load_images\n"
         "load_images(DigitsConfig(), 'train')\n"
         "assert 'torch' not in sys.modules\n"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from alignctl.config.datasets import SvhnConfig
+from alignctl.config.dataset_configs import SvhnConfig
 from alignctl.datasets import load_images
 from alignctl.errors import ConfigError, DataError
 

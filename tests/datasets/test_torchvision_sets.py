@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
-from alignctl.config.datasets import TorchvisionConfig
+from alignctl.config.dataset_configs import TorchvisionConfig
 from alignctl.datasets import load_images
 from alignctl.errors import ConfigError, DataError
 

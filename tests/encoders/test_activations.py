@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from alignctl.analysis.features import features as features_of
 from alignctl.encoders import build_network, empty_network
 from alignctl.encoders.activations import activation_names, layer_of
+from alignctl.features.extraction import features as features_of
 from alignctl.runs.checkpoints import digest
 
 

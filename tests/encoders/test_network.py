@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alignctl.config.models import ResNetConfig, ViTConfig
+from alignctl.config.encoder_configs import ResNetConfig, ViTConfig
 from alignctl.encoders import build_network, check_image_size, empty_network
 from alignctl.errors import ConfigError
 from alignctl.runs.checkpoints import digest

@@ -1,7 +1,7 @@
 import torch
 import torch.nn.functional as F
 
-from alignctl.config.models import ProjectorConfig
+from alignctl.config.encoder_configs import ProjectorConfig
 from alignctl.encoders.projector import Projector
 
 

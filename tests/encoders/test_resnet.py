@@ -2,7 +2,7 @@ import pytest
 import torch
 import torchvision
 
-from alignctl.config.models import ResNetConfig
+from alignctl.config.encoder_configs import ResNetConfig
 from alignctl.encoders.resnet import ResNet
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from alignctl.runs import RunDirectory
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 

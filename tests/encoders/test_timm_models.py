@@ -6,7 +6,7 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-from alignctl.config.models import TimmConfig
+from alignctl.config.encoder_configs import TimmConfig
 from alignctl.encoders import build_network, check_image_size, empty_network
 from alignctl.encoders import timm_models as module
 from alignctl.encoders.timm_models import build_timm_model

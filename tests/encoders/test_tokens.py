@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alignctl.config.models import ResNetConfig, TimmConfig, ViTConfig
+from alignctl.config.encoder_configs import ResNetConfig, TimmConfig, ViTConfig
 from alignctl.encoders import build_network
 from alignctl.encoders.resnet import ResNet
 from alignctl.encoders.timm_models import build_timm_model

@@ -9,18 +9,18 @@ import torch
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from alignctl.analysis.weight_gap import WeightGapJob, measure, totals
-from alignctl.augmentations import normalise
-from alignctl.config.models import ViTConfig
+from alignctl.config.encoder_configs import ViTConfig
 from alignctl.datasets import load_images
 from alignctl.encoders.torchvision_names import with_timm_names, with_torchvision_names
 from alignctl.encoders.vit import ViT
+from alignctl.evaluators.weight_gap_table import WeightGapJob, measure, totals
 from alignctl.metrics import compare
 from alignctl.models.fitted import load_network
 from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest
 from alignctl.verify.trained_run import check_checkpoints, check_initial_weights
+from alignctl.views.augmentations import normalise
 
 # Two models, initial and after two steps, and their tables, written when `vit` was torchvision's.
 EARLIER = Path(__file__).parents[1] / "golden" / "torchvisions_vit"

@@ -3,8 +3,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torchvision.models.vision_transformer import VisionTransformer as TorchvisionsTransformer
 
+from alignctl.config.encoder_configs import ViTConfig
 from alignctl.config.load import validate_study
-from alignctl.config.models import ViTConfig
 from alignctl.encoders import build_network, empty_network
 from alignctl.encoders.torchvision_names import with_torchvision_names
 from alignctl.encoders.vit import ViT

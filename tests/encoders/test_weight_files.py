@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
+from alignctl.config.encoder_configs import ResNetConfig, TimmConfig, ViTConfig
 from alignctl.config.load import apply_overrides, validate_study
-from alignctl.config.models import ResNetConfig, TimmConfig, ViTConfig
 from alignctl.encoders import build_network
 from alignctl.encoders.resnet import ResNet
 from alignctl.encoders.timm_models import build_timm_model
@@ -25,7 +25,7 @@ from alignctl.models.own_run import OwnRun
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import digest, file_digest
 from alignctl.runs.directory import checkpoint_file
-from alignctl.training.worker import TrainingJob, train
+from alignctl.training.trainer import TrainingJob, train
 from alignctl.verify.trained_run import check_initial_weights
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import torch
 
 from alignctl.errors import ConfigError
 from alignctl.metrics import Moments, compare, linear_cka, rsa
-from alignctl.metrics.bootstrap import bootstrap_interval
 from alignctl.metrics.cka import rbf_cka
+from alignctl.metrics.inference.bootstrap import bootstrap_interval
 from alignctl.metrics.neighbours import knn_overlap
 
 X, Y = torch.randn(2, 40, 5, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ import scipy.sparse
 import torch
 
 from alignctl.metrics import Moments, compare, linear_cka, minibatch_cka, rsa
-from alignctl.metrics.bootstrap import bootstrap_interval
+from alignctl.metrics.inference.bootstrap import bootstrap_interval
 
 VALUES = np.random.default_rng(0).normal(size=(30, 4))
 OTHERS = np.random.default_rng(1).normal(size=(30, 3)) + VALUES[:, :3]

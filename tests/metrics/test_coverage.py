@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from alignctl.metrics import Moments, compare
-from alignctl.metrics.bootstrap import bootstrap_interval
 from alignctl.metrics.cka import minibatch_estimate, rbf_cka
+from alignctl.metrics.inference.bootstrap import bootstrap_interval
 from alignctl.metrics.pairs import pair_rsa
-from alignctl.metrics.rows import Kind
+from alignctl.metrics.sums.rows import Kind
 
 KINDS = get_args(Kind)
 

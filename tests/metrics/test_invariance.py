@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import rotation
 
-from alignctl.config.metrics import METRIC_NAMES
+from alignctl.config.metric_configs import METRIC_NAMES
 from alignctl.metrics import Moments, compare, linear_cka, rsa
-from alignctl.metrics.rows import Kind
+from alignctl.metrics.sums.rows import Kind
 
 KINDS = get_args(Kind)
 

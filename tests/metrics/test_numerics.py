@@ -9,7 +9,7 @@ import torch
 from references import u_centred
 
 from alignctl.metrics import Moments, compare, linear_cka, rsa
-from alignctl.metrics.rows import Kind
+from alignctl.metrics.sums.rows import Kind
 
 KINDS = get_args(Kind)
 

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from alignctl.config.metrics import parse_metrics
-from alignctl.metrics import feature_space, rows
-from alignctl.metrics.comparison import Question, scores
+from alignctl.config.metric_configs import parse_metrics
+from alignctl.metrics import feature_space
 from alignctl.metrics.feature_space import InMemory, share_in_chunks
+from alignctl.metrics.scoring import Question, scores
+from alignctl.metrics.sums import rows
 from alignctl.processes import Alone
 
 METRICS = ["cka", "cka hsic=debiased", "cka kernel=cosine", "rsa", "rsa distance=correlation",

@@ -4,7 +4,7 @@ import torch
 from alignctl.metrics import reduction
 from alignctl.metrics.feature_space import InMemory
 from alignctl.metrics.reduction import reduced
-from alignctl.metrics.rows import NotFiniteError
+from alignctl.metrics.sums.rows import NotFiniteError
 
 
 def make_space(num_rows, dim, seed, dtype=torch.float64):

@@ -3,11 +3,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from alignctl.config.metrics import parse_metrics
-from alignctl.metrics import gram, neighbours, pairs, shared_spaces
-from alignctl.metrics.comparison import Question, scores
+from alignctl.config.metric_configs import parse_metrics
+from alignctl.metrics import neighbours, pairs, shared_spaces
 from alignctl.metrics.feature_space import InMemory
+from alignctl.metrics.scoring import Question, scores
 from alignctl.metrics.shared_spaces import SharedSpaces
+from alignctl.metrics.sums import gram
 
 PAIRS = [(i, j) for i in range(4) for j in range(i + 1, 4)]
 # Two metrics of each kind of matrix, so that what one made serves the other.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignctl.metrics import Moments, compare
-from alignctl.metrics.rows import Kind
+from alignctl.metrics.sums.rows import Kind
 
 KINDS = get_args(Kind)
 

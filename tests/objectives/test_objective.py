@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from alignctl.config.objectives import (
+from alignctl.config.objective_configs import (
     CeConfig,
     ClConfig,
     DclConfig,

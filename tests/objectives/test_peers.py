@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from alignctl.config.objectives import CeConfig, ClConfig, DclConfig, NsclConfig, SclConfig
+from alignctl.config.objective_configs import CeConfig, ClConfig, DclConfig, NsclConfig, SclConfig
 from alignctl.objectives import (
     ObjectiveContext,
     ProjectionObjective,

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
-from alignctl.config.models import ResNetConfig, ViTConfig
+from alignctl.config.encoder_configs import ResNetConfig, ViTConfig
 from alignctl.encoders import ENCODERS
 from alignctl.encoders.torchvision_names import with_timm_names
 from alignctl.errors import CheckpointError

@@ -4,10 +4,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alignctl.config.metrics import ORIGINAL_CKA, ORIGINAL_RSA
-from alignctl.reporting.sources import RunTables, read_source
+from alignctl.config.metric_configs import ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.reporting.table_sources import RunTables, read_source
 from alignctl.runs import RunDirectory
-from alignctl.runs.tables import write_parquet
+from alignctl.runs.table_files import write_parquet
 
 # The similarities to cl at each epoch, on test: {metric: {objective: values}}.
 EPOCHS = (0, 5, 10)

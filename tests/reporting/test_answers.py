@@ -1,6 +1,6 @@
 import pandas as pd
 
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.reporting.answers import Ranking, answer, exceptions, ranking
 
 

@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_CKA, ORIGINAL_RSA
 from alignctl.reporting import figures
 
 NEARLY = pytest.approx

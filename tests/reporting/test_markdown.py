@@ -4,12 +4,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from alignctl.config.metrics import DEBIASED_CKA, ORIGINAL_RSA
+from alignctl.config.metric_configs import DEBIASED_CKA, ORIGINAL_RSA
 from alignctl.reporting import figures
 from alignctl.reporting.markdown import main_rows, markdown_table, write_report
-from alignctl.reporting.sources import read_source
-from alignctl.runs.sweep import SweepDescription, SweepDirectory
-from alignctl.runs.tables import read_parquet, write_parquet
+from alignctl.reporting.table_sources import read_source
+from alignctl.runs.sweep_folder import SweepDescription, SweepDirectory
+from alignctl.runs.table_files import read_parquet, write_parquet
 
 
 @pytest.fixture(autouse=True)

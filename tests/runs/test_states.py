@@ -18,7 +18,7 @@ from alignctl.runs.states import (
     state_folder,
     state_table,
 )
-from alignctl.runs.tables import write_parquet
+from alignctl.runs.table_files import write_parquet
 
 NAMES = ("cl", "ce")
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "workers"))
 
 import batch_norm_workers as workers
 
-from alignctl.config.models import TimmConfig
+from alignctl.config.encoder_configs import TimmConfig
 from alignctl.encoders import build_network
 from alignctl.encoders.timm_models import build_timm_model
 from alignctl.errors import ConfigError

@@ -11,7 +11,7 @@ from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import load_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.states import load_state, newest_state, state_folder
-from alignctl.training import record, worker
+from alignctl.training import record, trainer
 from alignctl.training.cohort import Member
 from alignctl.training.finite import (
     advice,
@@ -204,14 +204,14 @@ def of_an_earlier_version(small_study, train_alone, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(record, "refuse_not_finite", lambda *_, **__: None)
             break_at(patch, step, objective="cl", key="buffer")
-            train_steps = worker._train_steps
+            train_steps = trainer._train_steps
 
             def until_the_third(session, *, epoch, first_step):
                 if epoch == 2:
                     raise KeyboardInterrupt
                 return train_steps(session, epoch=epoch, first_step=first_step)
 
-            patch.setattr(worker, "_train_steps", until_the_third)
+            patch.setattr(trainer, "_train_steps", until_the_third)
             with pytest.raises(KeyboardInterrupt):
                 train_alone(small_study(*overrides), tmp_path / "run")
         return RunDirectory(tmp_path / "run")

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from alignctl.runs.tables import read_parquet
+from alignctl.runs.table_files import read_parquet
 from alignctl.training.log import TrainingLog
 
 NAMES = ("scl", "ce")

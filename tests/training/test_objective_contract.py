@@ -24,7 +24,7 @@ from alignctl.runs.states import load_state
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data
 from alignctl.training.fingerprint import fingerprint
-from alignctl.training.worker import TrainingJob
+from alignctl.training.trainer import TrainingJob
 
 TRIALS = "objectives=[cl, masked, momentum, {name: nscl}]"
 

@@ -3,7 +3,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from alignctl.config.training import OptimizerConfig
+from alignctl.config.training_config import OptimizerConfig
 from alignctl.training import LARS
 from alignctl.training.optimizers import OPTIMIZERS, build_optimizer
 

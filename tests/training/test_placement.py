@@ -4,8 +4,8 @@ import pytest
 
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.directory import checkpoint_file
-from alignctl.runs.tables import read_parquet
-from alignctl.training.worker import TrainingJob, train
+from alignctl.runs.table_files import read_parquet
+from alignctl.training.trainer import TrainingJob, train
 
 pytestmark = pytest.mark.timeout(300)
 

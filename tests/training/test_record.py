@@ -10,8 +10,8 @@ from alignctl.runs.checkpoints import digest, file_digest, load_weights
 from alignctl.runs.directory import checkpoint_file, saved_epochs
 from alignctl.runs.manifest import package_versions
 from alignctl.runs.states import state_folder
-from alignctl.runs.tables import read_parquet
-from alignctl.training import record, worker
+from alignctl.runs.table_files import read_parquet
+from alignctl.training import record, trainer
 from alignctl.training.cohort import build_member
 from alignctl.training.data import load_training_data
 
@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
     with monkeypatch.context() as patch:
         if moment == "in epoch 4":
             in_epoch = lambda session, epoch, first_step: epoch == 3  # noqa: E731
-            patch.setattr(worker, "_train_steps", kill_if(in_epoch, worker._train_steps))
+            patch.setattr(trainer, "_train_steps", kill_if(in_epoch, trainer._train_steps))
         elif moment == "between two states":
             second = lambda run, step, name, state: (step, name) == (12, "ce")  # noqa: E731
             patch.setattr(record, "save_state", kill_if(second, record.save_state))
@@ -152,7 +152,7 @@ def test_a_run_killed_after_its_last_state_is_finished_without_a_step(
         with pytest.raises(Killed):
             train_alone(study, tmp_path / "run")
     assert manifest_of(RunDirectory(tmp_path / "run")).status == "running"
-    monkeypatch.setattr(worker, "_train_steps", None)
+    monkeypatch.setattr(trainer, "_train_steps", None)
     resumed = train_alone(study, tmp_path / "run")
     assert manifest_of(resumed).status == "finished"
     assert training_table(resumed).equals(training_table(whole))
@@ -163,14 +163,14 @@ def killed_half_way(small_study, train_alone, tmp_path_factory):
     study = small_study("objectives=[cl]", "training.epochs=4", "checkpoint_epochs=[0, 1, 2, 3]")
     path = tmp_path_factory.mktemp("half-way") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        train_steps = worker._train_steps
+        train_steps = trainer._train_steps
 
         def until_the_fourth(session, *, epoch, first_step):
             if epoch == 3:
                 raise Killed
             return train_steps(session, epoch=epoch, first_step=first_step)
 
-        patch.setattr(worker, "_train_steps", until_the_fourth)
+        patch.setattr(trainer, "_train_steps", until_the_fourth)
         with pytest.raises(Killed):
             train_alone(study, path)
     return RunDirectory(path)
@@ -226,20 +226,20 @@ def test_between_checkpoints_a_state_is_saved_after_a_while(
     whole = train_alone(study, tmp_path / "whole")
     assert saved_epochs(whole, "cl") == [0, 4]
     saved = []
-    save = worker.save
+    save = trainer.save
 
     def remember(session, progress, log, **options):
         saved.append(progress.step)
         return save(session, progress, log, **options)
 
-    monkeypatch.setattr(worker, "save", remember)
-    monkeypatch.setattr(worker, "_SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(trainer, "save", remember)
+    monkeypatch.setattr(trainer, "_SAVE_EVERY_S", -1.0)
     often = train_alone(study, tmp_path / "often")
     assert saved == [0, 3, 6, 9, 12]
     assert saved_epochs(often, "cl") == [0, 4]
     assert files_of(often) == files_of(whole)
     saved.clear()
-    monkeypatch.setattr(worker, "_SAVE_EVERY_S", 600.0)
+    monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 600.0)
     train_alone(study, tmp_path / "seldom")
     assert saved == [0, 12]
 
@@ -332,7 +332,7 @@ def test_weights_of_epochs_that_are_taken_again_are_removed_first(
     path = state_folder(half_way, 9) / "cl.pt"
     path.write_bytes(path.read_bytes()[:-1])
     assert saved_epochs(half_way, "cl") == [0, 1, 2, 3]
-    monkeypatch.setattr(worker, "_train_steps", None)
+    monkeypatch.setattr(trainer, "_train_steps", None)
     with pytest.raises(TypeError):
         train_alone(half_way.config, half_way.path)
     assert saved_epochs(half_way, "cl") == [0, 1, 2]

@@ -10,7 +10,6 @@ from PIL import Image
 from torchvision.transforms import functional as torchvision
 from whole_batches import views_of
 
-from alignctl.augmentations import NUM_DRAWS, draw_crops
 from alignctl.datasets import load_images, open_images, streamed
 from alignctl.datasets.image_folder import image_folder_source
 from alignctl.errors import ConfigError, DataError, LaunchError
@@ -21,6 +20,7 @@ from alignctl.runs.directory import checkpoint_file
 from alignctl.training.batches import draw_batches
 from alignctl.training.data import load_training_data
 from alignctl.verify.trained_run import check_batches
+from alignctl.views.augmentations import NUM_DRAWS, draw_crops
 
 CPU = torch.device("cpu")
 EVERYTHING = "augmentation={blur_probability: 0.5, brightness: 0.8, hue: 0.2}"

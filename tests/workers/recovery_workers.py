@@ -14,7 +14,7 @@ import torch.distributed.device_mesh
 
 import alignctl.encoders.resnet  # noqa: F401
 from alignctl.engine.context import WorkerContext
-from alignctl.training.worker import TrainingJob, train
+from alignctl.training.trainer import TrainingJob, train
 
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 

@@ -17,8 +17,8 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from alignctl.config import StudyConfig
-from alignctl.config import objectives as configs
-from alignctl.config.objectives import BatchNeeds, ObjectiveSettings
+from alignctl.config import objective_configs as configs
+from alignctl.config.objective_configs import BatchNeeds, ObjectiveSettings
 from alignctl.objectives import (
     OBJECTIVES,
     Objective,

@@ -17,7 +17,7 @@ from alignctl.objectives import ObjectiveContext, ViewBatch, build_objective
 from alignctl.processes import ALONE, Processes
 from alignctl.randomness import uniforms_float32
 from alignctl.training.batch_norm import synchronise_batch_norm
-from alignctl.training.worker import TrainingJob, train
+from alignctl.training.trainer import TrainingJob, train
 
 NUM_IMAGES = 16
 

@@ -3,9 +3,9 @@
 import numpy as np
 from torch import Tensor
 
-from alignctl.augmentations import draw_boxes, make_views
-from alignctl.config.training import AugmentationConfig
+from alignctl.config.training_config import AugmentationConfig
 from alignctl.datasets.device_crops import crops_of, ready_crops
+from alignctl.views.augmentations import draw_boxes, make_views
 
 
 def views_of(

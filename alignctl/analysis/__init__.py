@@ -1,1 +1,0 @@
-"""From checkpoints to features to rows of numbers."""

@@ -1,0 +1,1 @@
+"""From images and models to spaces of features, with ids and labels."""

@@ -1,0 +1,1 @@
+"""Errors, intervals and p-values of scores."""

@@ -1,0 +1,1 @@
+"""Sums over images, merged by addition."""

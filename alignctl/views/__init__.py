@@ -1,0 +1,1 @@
+"""What batches are made of: crops, colours, groups of views."""
