@@ -116,3 +116,21 @@ def test_documented_metrics_are_known(line: str) -> None:
     for option, metric in itertools.pairwise(words):
         if option == "--metric":
             parse_metric(metric)
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "guarantees.md"])
+def test_every_file_that_a_page_names_is_there(page):
+    text = (ROOT / "docs" / page).read_text()
+    names = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text)
+    assert len(names) > 3
+    missing = [
+        name for name in names if not any((ROOT / at / name).is_file() for at in ("", "alignctl"))
+    ]
+    assert missing == []
+
+
+def test_the_name_of_a_module_is_used_once():
+    paths = [path for path in (ROOT / "alignctl").rglob("*.py") if path.stem != "__init__"]
+    stems = [path.stem for path in paths]
+    folders = {path.parent.name for path in paths}
+    assert sorted(stem for stem in set(stems) if stems.count(stem) > 1 or stem in folders) == []
