@@ -9,7 +9,7 @@ from alignctl.metrics.precision import plain_float32
 from alignctl.metrics.sums.pair_sums import PairRows
 from alignctl.metrics.sums.products import CentredForm, CrossProducts, Pair
 
-_STRIP = 512  # columns of one piece of a self form: what is below is counted by what is above
+_STRIP = 512  # columns at a time of a symmetric form, whose upper half stands for both
 
 
 class PairForms:
