@@ -15,6 +15,9 @@ from alignctl.runs import Manifest, RunDirectory
 # `children`, `pool`, and what runs there; started processes get our sys.path
 sys.path.insert(0, str(Path(__file__).parent / "workers"))
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # others are at work on the other cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _TESTS = os.getpid()
 
 

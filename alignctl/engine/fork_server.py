@@ -46,7 +46,7 @@ class Started:
     """Variables that workers set, or remove, for the server was started without them."""
 
 
-_LOOKS, _LOOK_S = 20, 0.005
+_LOOKS, _LOOK_S = 100, 0.005
 # pyarrow's allocator has a thread, whose locks it takes before a fork and gives back after it
 _FORK_AWARE = ("jemalloc_bg_thd",)
 _PATHS = ("PYTHONPATH", "PYTHONSAFEPATH")

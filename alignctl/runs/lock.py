@@ -86,7 +86,16 @@ def _was_removed(error: FileNotFoundError, folder: Path) -> bool:
     if any(path.is_symlink() and not path.exists() for path in (folder, *folder.parents)):
         return False
     at = Path(error.filename)  # the lock, or a folder that could not be made
-    return at.parent == folder or not at.parent.is_dir()
+    if at.parent == folder or not at.parent.is_dir():
+        return True
+    try:
+        at.mkdir()  # its parent is there, again or still: in some file systems nothing can be made
+    except FileNotFoundError:
+        return not at.parent.is_dir()
+    except OSError:
+        return True
+    _remove([at])
+    return True
 
 
 def _is_named(file: int, path: Path) -> bool:

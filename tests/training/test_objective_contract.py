@@ -1,6 +1,5 @@
 """What every objective is promised, shown by two that use all of it: a slow copy, and masks."""
 
-import multiprocessing
 import signal
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workers"))
 
+import children
 import trial_objectives
 import trial_workers
 
@@ -160,16 +160,12 @@ def test_groups_and_hooks_see_the_progress_of_training(study_of):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills")
 @pytest.mark.parametrize("changes", [(30, 25)])
 def test_a_killed_run_ends_with_the_bytes_of_one_that_was_not(changes, study_of, tmp_path, alone):
-    context = multiprocessing.get_context("spawn")
     path = tmp_path / "run"
     for change in (*changes, None):
-        process = context.Process(
-            target=trial_workers.train_trial_until_killed,
-            args=(TrainingJob(study_of(), path), change),
-        )
-        process.start()
-        process.join(150)
-        assert process.exitcode == (0 if change is None else -signal.SIGKILL)
+        job = TrainingJob(study_of(), path)
+        process = children.call(trial_workers.train_trial_until_killed, job, change)
+        process.communicate(150)
+        assert process.returncode == (0 if change is None else -signal.SIGKILL)
     for name in ("masked", "momentum"):
         for file in (
             f"checkpoints/{name}/epoch_0002.safetensors",
