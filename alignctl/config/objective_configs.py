@@ -13,9 +13,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ViewGroup:
+    """Random views of each image beside the two shared ones, and at the same size."""
+
+    num_views: int
+    crop_scale: tuple[float, float]
+    """Smallest and largest share of the image's area that a crop keeps; all else is as shared."""
+
+
+@dataclass(frozen=True)
 class BatchNeeds:
     """What an objective asks of every batch, beside two views of each image and its label."""
 
+    views: Mapping[str, ViewGroup] = field(default_factory=dict)
+    """Further groups of views, by name."""
     uniforms: Mapping[str, int] = field(default_factory=dict)
     """How many random numbers of each image, by what they are for."""
 

@@ -7,8 +7,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator
 from alignctl.config.base import ConfigModel, Label, Shared
 from alignctl.config.dataset_configs import DatasetConfig
 from alignctl.config.encoder_configs import EncoderConfig, ProjectorConfig
-from alignctl.config.objective_configs import BatchNeeds, ObjectiveConfig
+from alignctl.config.objective_configs import BatchNeeds, ObjectiveConfig, ViewGroup
 from alignctl.config.training_config import AugmentationConfig, TrainingConfig
+from alignctl.errors import ConfigError
 
 
 class StudyConfig(ConfigModel):
@@ -45,12 +46,23 @@ class StudyConfig(ConfigModel):
 
     @property
     def batch_needs(self) -> BatchNeeds:
-        """What the objectives together ask of every batch: of each purpose the most numbers."""
+        """What the objectives together ask of every batch: of each purpose the most numbers.
+
+        ConfigError where two ask for different views by one name.
+        """
         uniforms: dict[str, int] = {}
+        views: dict[str, ViewGroup] = {}
         for objective in self.objectives:
-            for purpose, count in objective.needs(self).uniforms.items():
+            needs = objective.needs(self)
+            for purpose, count in needs.uniforms.items():
                 uniforms[purpose] = max(count, uniforms.get(purpose, 0))
-        return BatchNeeds(uniforms=uniforms)
+            for name, group in needs.views.items():
+                if views.setdefault(name, group) != group:
+                    raise ConfigError(
+                        f"objectives: '{objective.name}' asks for other views '{name}' than "
+                        "another objective of the study"
+                    )
+        return BatchNeeds(views=views, uniforms=uniforms)
 
     @property
     def objective_names(self) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ class ViewBatch:
     ids: Tensor
     """(B,), integers: which sample of the dataset each image is."""
     peers: Processes = ALONE
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
+    """Further views, for objectives whose configs ask for them: (V', B, C, H, W) by name."""
     draws: Mapping[str, Tensor] = field(default_factory=dict)
     """Random numbers of each image by purpose, (B, n) float32 in [0, 1); see `uniforms`."""
 

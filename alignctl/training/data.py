@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from alignctl.processes import ALONE, Processes
 from alignctl.randomness import uniforms_float32
 from alignctl.training.batches import draw_batches
 from alignctl.transfers import to_device
-from alignctl.views.augmentations import draw_boxes, make_views
+from alignctl.views.groups import SHARED, boxes_of, groups_of, views_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +65,13 @@ class TrainingData:
         positions = self._positions(epoch)
         shares = positions.reshape(len(positions), peers.size, -1)[first_step:, peers.rank]
         with closing(self._views(self.ids[shares], epoch, received)) as views:
-            for batch, images in zip(shares, views, strict=True):
+            for batch, groups in zip(shares, views, strict=True):
                 yield ViewBatch(
-                    images=images,
+                    images=groups.pop(SHARED),
                     labels=to_device(self.labels[batch], self.device),
                     ids=to_device(self.ids[batch], self.device),
                     peers=peers,
+                    groups=groups,
                     draws=self._draws(self.ids[batch], epoch),
                 )
 
@@ -100,18 +100,15 @@ class TrainingData:
 
     def _views(
         self, batches: NDArray[np.int64], epoch: int, received: Callable[[], None]
-    ) -> Generator[Tensor, None, None]:
-        """The views of each batch of ids on the device, (V, B, 3, H, W) float32, in order."""
-        drawn: dict[str, Any] = {
-            "config": self.study.augmentation,
-            "seed": self.study.seed,
-            "epoch": epoch,
-        }
+    ) -> Generator[dict[str, Tensor], None, None]:
+        """The views of each batch of ids on the device, by the name of their group, in order."""
+        drawn = {"seed": self.study.seed, "epoch": epoch}
+        groups = groups_of(self.study)
 
-        def take(ids: NDArray[np.int64], crops: Crops) -> Tensor:
-            return make_views(crops, ids, shape=self.image_shape, device=self.device, **drawn)
+        def take(ids: NDArray[np.int64], crops: Crops) -> dict[str, Tensor]:
+            return views_of(groups, crops, ids, shape=self.image_shape, device=self.device, **drawn)
 
-        boxes = partial(draw_boxes, **drawn)
+        boxes = partial(boxes_of, groups, seed=self.study.seed, epoch=epoch)
         return self.images.crops(list(batches), boxes, take=take, received=received)
 
 

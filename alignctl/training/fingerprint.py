@@ -19,9 +19,12 @@ def fingerprint(batch: ViewBatch) -> Tensor:
     Sums modulo 2**64 of bits times odd weights: it changes with any single pixel or place, does
     not depend on the order of summation, and waits for no device. Every value is weighted by its
     place in the whole batch, so that the fingerprints of the peers' shares add up to the batch's.
-    Random numbers that objectives asked for count as the views do.
+    Further views and random numbers that objectives asked for count as the shared views do.
     """
     bits = _weighted_sum(batch.images.view(torch.int32).flatten(1), batch)
+    for name, views in sorted(batch.groups.items()):
+        of_group = _weighted_sum(views.view(torch.int32).flatten(1), batch)
+        bits = bits + _odd(f"views {name}") * of_group
     for purpose, drawn in sorted(batch.draws.items()):
         bits = bits + _odd(purpose) * _weighted_sum(drawn.view(torch.int32).flatten()[None], batch)
     return torch.stack([_weighted_sum(batch.ids[None], batch), bits])

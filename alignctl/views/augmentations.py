@@ -56,15 +56,16 @@ def make_views(
     seed: int,
     epoch: int,
     num_views: int = 2,
+    purpose: str = "views",
 ) -> Tensor:
     """Random views of every image, normalised: (num_views, B, 3, H, W) float32 on the device.
 
     crops: from rows of the num_views * B crops (the first view of all images, then the second) and
     which of them to mirror to their pixels (n, 3, H, W) in [0, 1], in memory that may be written.
     ids: (B,) on the host. shape: height and width of a view. A view depends on its crop and
-    (seed, epoch, id, view, config) alone; `draw_boxes` says where its crop is.
+    (seed, purpose, epoch, id, view, config) alone; `draw_boxes` says where its crop is.
     """
-    draws = draw_views(ids, seed=seed, epoch=epoch, num_views=num_views)
+    draws = draw_views(ids, seed=seed, epoch=epoch, num_views=num_views, purpose=purpose)
     parameters = draw_parameters(draws.reshape(-1, NUM_DRAWS), config)
     mean, std = _mean_and_std(config, device)
     views = torch.empty((num_views * len(ids), 3, *shape), dtype=torch.float32, device=device)
@@ -91,12 +92,17 @@ def normalise(images: Tensor, config: AugmentationConfig) -> Tensor:
 
 
 def draw_views(
-    ids: NDArray[np.int64], *, seed: int, epoch: int, num_views: int = 2
+    ids: NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    num_views: int = 2,
+    purpose: str = "views",
 ) -> NDArray[np.float64]:
     """The random numbers of each view of some images: (num_views, n, NUM_DRAWS) in [0, 1)."""
     return np.stack(
         [
-            uniforms(seed, "views", epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
+            uniforms(seed, purpose, epoch=epoch, samples=ids, view=view, num_draws=NUM_DRAWS)
             for view in range(num_views)
         ]
     )
@@ -109,13 +115,14 @@ def draw_boxes(
     seed: int,
     epoch: int,
     num_views: int = 2,
+    purpose: str = "views",
 ) -> Callable[[slice, int, int], NDArray[np.int64]]:
     """The crops of the views of some images, once the size of the whole images is known.
 
     Returns a function of rows of `ids` and of the height and width of those images: top, left,
     height and width, (num_views, m, 4).
     """
-    draws = draw_views(ids, seed=seed, epoch=epoch, num_views=num_views)
+    draws = draw_views(ids, seed=seed, epoch=epoch, num_views=num_views, purpose=purpose)
 
     def boxes(rows: slice, height: int, width: int) -> NDArray[np.int64]:
         chosen = draws[:, rows]

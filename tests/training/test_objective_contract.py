@@ -15,8 +15,10 @@ import children
 import trial_objectives
 import trial_workers
 
+from alignctl.config.objective_configs import BatchNeeds, ViewGroup
 from alignctl.engine.launch import launch
 from alignctl.engine.placement import ProcessPlan
+from alignctl.errors import ConfigError
 from alignctl.runs import Manifest, RunDirectory
 from alignctl.runs.checkpoints import file_digest, load_weights
 from alignctl.runs.directory import checkpoint_file
@@ -90,6 +92,7 @@ def test_all_placements_draw_the_same_batches_and_masks(
 
 def test_the_digest_covers_what_objectives_ask_for(study_of, small_study):
     studies = (study_of(), small_study("objectives=[cl, momentum]"), study_of())
+    assert set(studies[0].batch_needs.views) == {"local"}
     with_masks, without, again = (
         next(load_training_data(study, torch.device("cpu")).batches(0)) for study in studies
     )
@@ -97,9 +100,37 @@ def test_the_digest_covers_what_objectives_ask_for(study_of, small_study):
     assert set(with_masks.draws) == {"mask"} and not without.draws
     assert torch.equal(with_masks.draws["mask"], again.draws["mask"])
     assert not torch.equal(fingerprint(with_masks), fingerprint(without))
+    local = with_masks.groups["local"]
+    assert local.shape == (3, *with_masks.images.shape[1:])
+    assert torch.equal(local, without.groups["local"])
+    assert torch.equal(fingerprint(with_masks), fingerprint(again))
+    again.groups["local"][2, 5, 1, 3, 3] += 2**-20
+    assert not torch.equal(fingerprint(with_masks), fingerprint(again))
+    again.groups["local"].copy_(local)
     with_masks.draws["mask"][3, 5] += 2**-24
     assert not torch.equal(fingerprint(with_masks), fingerprint(again))
     assert torch.equal(fingerprint(with_masks)[0], fingerprint(again)[0]), "the ids are the same"
+
+
+def test_images_that_are_not_in_memory_have_the_further_views_too(streamed_study):
+    changes = ("dataset.workers=0",)
+    studies = (streamed_study(TRIALS, *changes), streamed_study("objectives=[cl]", *changes))
+    asked, plain = (
+        next(load_training_data(study, torch.device("cpu")).batches(0)) for study in studies
+    )
+    assert torch.equal(asked.images, plain.images)
+    assert asked.groups["local"].shape == (3, *asked.images.shape[1:])
+    assert asked.groups["local"].isfinite().all() and not plain.groups
+    views = asked.groups["local"]
+    assert not torch.equal(views[0], views[1]) and not torch.equal(views[0], asked.images[0])
+
+
+def test_other_views_by_one_name_are_an_error(study_of, monkeypatch):
+    other = BatchNeeds(views={"local": ViewGroup(2, (0.05, 0.3))})
+    monkeypatch.setattr(trial_objectives.MaskedConfig, "needs", lambda *_: other)
+    message = "objectives: 'momentum' asks for other views 'local' than another objective"
+    with pytest.raises(ConfigError, match=message):
+        _ = study_of().batch_needs
 
 
 def test_random_numbers_depend_on_seed_epoch_and_image_alone(study_of):

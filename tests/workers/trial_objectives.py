@@ -1,9 +1,9 @@
 """Two objectives that exist for tests only, each with all that an objective may have.
 
 `momentum` has a copy of the whole network that follows it, a predictor with a learning rate of its
-own that starts after the first epoch, and schedules. `masked` hides random patches of each image
-and has a decoder that predicts them. Importing this module changes nothing; `registered` makes both
-known to configs and to the engine while it is open.
+own that starts after the first epoch, schedules, and small views beside the shared ones. `masked`
+hides random patches of each image and has a decoder that predicts them. Importing this module
+changes nothing; `registered` makes both known to configs and to the engine while it is open.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from alignctl.config import StudyConfig
 from alignctl.config import objective_configs as configs
-from alignctl.config.objective_configs import BatchNeeds, ObjectiveSettings
+from alignctl.config.objective_configs import BatchNeeds, ObjectiveSettings, ViewGroup
 from alignctl.objectives import (
     OBJECTIVES,
     Objective,
@@ -37,6 +37,9 @@ class MomentumConfig(ObjectiveSettings):
     uses_labels: ClassVar[bool] = False
     name: Literal["momentum"] = "momentum"
     momentum: float = 0.9
+
+    def needs(self, study: StudyConfig) -> BatchNeeds:
+        return BatchNeeds(views={"local": ViewGroup(num_views=3, crop_scale=(0.05, 0.3))})
 
 
 class MaskedConfig(ObjectiveSettings):
@@ -79,7 +82,10 @@ class MomentumObjective(Objective):
         shape = (views, len(batch.labels), -1)
         ours = F.normalize(predicted, dim=-1).view(shape)
         theirs = F.normalize(slow, dim=-1).view(shape).flip(0)
-        return (ours - theirs).square().sum(-1).mean() / 2 / batch.peers.size
+        small = self.predictor(network(batch.groups["local"].flatten(0, 1)).g)
+        small = F.normalize(small, dim=-1).view(-1, len(batch.labels), small.shape[-1])
+        of_small = (small - theirs[:1]).square().sum(-1).mean()
+        return ((ours - theirs).square().sum(-1).mean() + of_small) / 2 / batch.peers.size
 
     def before_optimizer_step(self, network: nn.Module, progress: StepProgress) -> None:
         if progress.epoch == 0:

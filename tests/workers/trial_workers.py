@@ -77,6 +77,7 @@ def _share(study: StudyConfig, peers: Processes) -> ViewBatch:
     stream = torch.Generator().manual_seed(0)
     images = torch.randn(2, NUM_IMAGES, 3, 8, 8, generator=stream, dtype=torch.float64)
     images *= torch.linspace(0.5, 3, NUM_IMAGES).view(1, -1, 1, 1, 1)
+    local = torch.randn(3, NUM_IMAGES, 3, 8, 8, generator=stream, dtype=torch.float64)
     ids = np.arange(NUM_IMAGES)
     draws = {
         purpose: torch.from_numpy(
@@ -93,5 +94,6 @@ def _share(study: StudyConfig, peers: Processes) -> ViewBatch:
         own(torch.from_numpy(ids % 3)),
         own(torch.from_numpy(ids)),
         peers=peers,
+        groups={"local": own(local, 1)},
         draws={purpose: own(drawn) for purpose, drawn in draws.items()},
     )
