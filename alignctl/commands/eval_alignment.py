@@ -1,7 +1,6 @@
 """Compare the representations of a run's models at every saved epoch."""
 
 import itertools
-import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -310,7 +309,7 @@ def _evaluate(plan: EvalPlan, job: "AlignmentJob", listener: Listener) -> None:
         try:
             launch(evaluate, job, plan=processes, events_file=events, listener=listener)
         finally:
-            drop_passing(plan.run.features, os.getpid())
+            drop_passing(plan.run.features, job.owner)
 
 
 def _rows(plan: EvalPlan, layers: tuple[str, ...]) -> list[dict[Hashable, Any]]:

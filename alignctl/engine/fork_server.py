@@ -153,7 +153,8 @@ def _spawn(modules: list[str]) -> None:
 def _may_fork() -> bool:
     """Whether this process may be the server's parent by a fork, unless it has other threads."""
     # Python 3.14: clients have to know a secret
-    return runs_a_command() and not dist.is_initialized() and sys.version_info < (3, 14)
+    alone = threading.active_count() == 1
+    return alone and runs_a_command() and not dist.is_initialized() and sys.version_info < (3, 14)
 
 
 def _fork() -> bool:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 import torch
 import torch.distributed as dist
+from threadpoolctl import threadpool_limits
 
 from alignctl.engine.collectives import COLLECTIVE_TIMEOUT
 from alignctl.engine.context import WorkerContext
@@ -64,6 +65,8 @@ def enter(job: Job[P, R]) -> R:
     _settle_signals(job)
     _set_environment(job.environment)
     torch.set_num_threads(job.plan.threads_per_process)
+    # libraries that were loaded before the variables were set, as in a copy of the command
+    threadpool_limits(job.plan.threads_per_process)
     rank = int(os.environ["RANK"])
     try:
         return _work(job, rank)

@@ -1,8 +1,9 @@
 """How alike the objectives' representations are at every saved epoch, over all images."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
 from operator import itemgetter
@@ -55,6 +56,8 @@ class AlignmentJob:
     """stratified: over other images with as many of each class; simple: of any class."""
     source: ModelSource | None = None
     """Where the models come from; None for those that the run trained itself."""
+    owner: int = field(default_factory=os.getpid)
+    """The process that removes features where the evaluation fails."""
 
     @property
     def models(self) -> ModelSource:
@@ -143,55 +146,72 @@ def _evaluate_split(
         num_images=len(images.ids),
         compute=compute,
         keep=job.keep_features,
+        owner=job.owner,
     )
+    rows: list[AlignmentRow] = []
     with closing(passes), stored as spaces:
-        for layer, files in zip(job.representations, spaces, strict=True):
-            where = f"epoch {models.epoch}, {split}, {layer}"
-            try:
-                found = _scores(context, job, files, images)
-            except ValueError as error:
-                raise AlignctlError(f"{where}: {error}") from error
-            if context.is_first:
-                _write(job, layer, found, epoch=models.epoch, split=split)
+        passes.close()  # the processes that decode have done their work
+        try:
+            for layer, files in zip(job.representations, spaces, strict=True):
+                found = _scores(context, job, files, images, where=(models.epoch, split, layer))
+                rows += _rows(job, layer, found, epoch=models.epoch, split=split)
+        finally:  # what was found before an error stays
+            if context.is_first and rows:
+                _write(job, rows)
                 job.models.remember(models.identities)
 
 
 def _scores(
-    context: WorkerContext, job: AlignmentJob, files: Sequence[FeatureFile], images: ImageSet
+    context: WorkerContext,
+    job: AlignmentJob,
+    files: Sequence[FeatureFile],
+    images: ImageSet,
+    *,
+    where: tuple[int, Split, str],
 ) -> dict[ModelPair, list[Score]]:
-    """The scores of each pair of models, in one representation."""
+    """The scores of each pair of models, in one representation.
+
+    where: epoch, split and representation, for the message of an error.
+    """
     indices = [(job.names.index(a), job.names.index(b)) for a, b in job.pairs]
     named = zip(files, job.names, strict=True)
-    found = scores(
-        [CheckedFeatures(file, name) for file, name in named],
-        indices,
-        job.question,
-        names=job.names,
-        labels=images.labels if job.interval == "stratified" else None,
-        device=context.device,
-        processes=context,
-    )
+    try:
+        found = scores(
+            [CheckedFeatures(file, name) for file, name in named],
+            indices,
+            job.question,
+            names=job.names,
+            labels=images.labels if job.interval == "stratified" else None,
+            device=context.device,
+            processes=context,
+        )
+    except ValueError as error:
+        epoch, split, layer = where
+        raise AlignctlError(f"epoch {epoch}, {split}, {layer}: {error}") from error
     return {pair: found[index] for pair, index in zip(job.pairs, indices, strict=True)}
 
 
-def _write(
+def _rows(
     job: AlignmentJob,
     representation: str,
     found: Mapping[ModelPair, Sequence[Score]],
     *,
     epoch: int,
     split: Split,
-) -> None:
-    run = RunDirectory(job.run)
-    rows = [
+) -> list[AlignmentRow]:
+    return [
         _row(job, representation, pair, score, epoch=epoch, split=split)
         for pair, of_pair in found.items()
         for score in of_pair
     ]
+
+
+def _write(job: AlignmentJob, rows: Sequence[AlignmentRow]) -> None:
+    run = RunDirectory(job.run)
     write_tables(
         run,
         merged(read_table(run), rows),
-        representation=representation,
+        representations=dict.fromkeys(row.representation for row in rows),
         splits=job.splits,
         references=[reference for reference, _ in job.pairs],
     )

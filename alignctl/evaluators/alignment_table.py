@@ -102,13 +102,14 @@ def write_tables(
     run: RunDirectory,
     table: pd.DataFrame,
     *,
-    representation: str,
+    representations: Iterable[str],
     splits: Iterable[str],
     references: Iterable[str],
 ) -> None:
     """Replace the run's table, and the CSVs of these choices."""
     write_parquet(run.alignment_table, table)
-    for split, reference in product(splits, dict.fromkeys(references)):
+    choices = product(representations, splits, dict.fromkeys(references))
+    for representation, split, reference in choices:
         _write_csv(run, table, representation, split=split, reference=reference)
 
 

@@ -36,6 +36,7 @@ def stored_features(
     num_images: int,
     compute: Compute,
     keep: bool,
+    owner: int | None = None,
 ) -> Iterator[list[list[FeatureFile]]]:
     """In each folder one .npy file (num_images, d) float32 per checkpoint, named like its model.
 
@@ -44,6 +45,8 @@ def stored_features(
     while the checkpoints are the same; without `keep`, what was not there before is gone
     afterwards. After an error it stays for `drop_passing`: others may still read it, and would tell
     that it is gone instead of what is wrong.
+    owner: the process that will call that, the same for all of an evaluation and another for other
+    evaluations; the parent of this one if None.
     """
     names = [f"{name}.npy" for name in checkpoints]
     known = [_read(folder / _ABOUT) for folder in folders]
@@ -57,9 +60,8 @@ def stored_features(
     missing = [index for index, is_there in enumerate(there) if not is_there]
     places = list(folders)
     if not keep:
-        # The parent is the same for all processes of this evaluation, and another for others.
         places = [
-            folder if is_there else _passing(folder, os.getppid())
+            folder if is_there else _passing(folder, owner or os.getppid())
             for folder, is_there in zip(folders, there, strict=True)
         ]
     files = [[place / name for name in names] for place in places]
@@ -76,18 +78,18 @@ def stored_features(
                 _remove(places[index])
 
 
-def drop_passing(features: Path, parent: int) -> None:
+def drop_passing(features: Path, owner: int) -> None:
     """Remove what an evaluation that failed, or was killed, left under a run's folder of features.
 
-    parent: the process that had started its workers, all of which have ended.
+    owner: as `stored_features` was told, whose processes have ended.
     """
-    for folder in features.glob(f"*/{_passing(Path('*'), parent)}"):
+    for folder in features.glob(f"*/{_passing(Path('*'), owner)}"):
         _remove(folder)
 
 
-def _passing(folder: Path, parent: int) -> Path:
-    """Where features lie that are not kept, until those are removed that `parent` started."""
-    return folder.with_name(f".{folder.name}.{parent}")
+def _passing(folder: Path, owner: int) -> Path:
+    """Where features lie that are not kept, until they are removed, by `owner` at the latest."""
+    return folder.with_name(f".{folder.name}.{owner}")
 
 
 def are_kept(folder: Path) -> bool:

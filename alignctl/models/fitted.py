@@ -5,12 +5,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from alignctl.config import StudyConfig
 from alignctl.config.validation import nearest
 from alignctl.encoders import Network, empty_network
-from alignctl.encoders.activations import activation_names, layer_of
+from alignctl.encoders.activations import activation_names
 from alignctl.errors import CheckpointError, ConfigError
 from alignctl.models.misfit import misfit
 from alignctl.models.model_source import ModelSource
@@ -47,8 +47,9 @@ def layers_asked(study: StudyConfig, words: Sequence[str]) -> tuple[str, ...]:
     """The representations that words name, each once: `h`, `g`, layers, and patterns of layers.
 
     A pattern such as `blocks.*.attn.qkv` takes all layers of the encoder that give one tensor and
-    fit it, in the order in which they compute. ConfigError, with the nearest match, for what names
-    no layer.
+    fit it, in the order in which they compute. A layer of the encoder may be named with or without
+    `encoder.`; here it has it, as in tables of every version. ConfigError, with the nearest match,
+    for what names no layer.
     """
     if set(words) <= {"h", "g"}:
         return tuple(dict.fromkeys(words))
@@ -58,15 +59,14 @@ def layers_asked(study: StudyConfig, words: Sequence[str]) -> tuple[str, ...]:
         if any(mark in word for mark in "*?["):
             found |= dict.fromkeys(_fitting(study, network, word))
         else:
-            _refuse_unknown_layer(network, word)
-            found[word] = None
+            found[_full_name(network, word)] = None
     return tuple(found)
 
 
 def _fitting(study: StudyConfig, network: Network, pattern: str) -> list[str]:
-    names = activation_names(network.encoder, **_image_size(study))
+    names = _layers(study, network)
     found = [
-        name
+        f"{ENCODER}{name}"
         for name in names
         if fnmatchcase(name, pattern) or fnmatchcase(f"{ENCODER}{name}", pattern)
     ]
@@ -76,19 +76,38 @@ def _fitting(study: StudyConfig, network: Network, pattern: str) -> list[str]:
     return found
 
 
-def _image_size(study: StudyConfig) -> dict[str, int]:
-    """A size of images that the encoder takes; its layers have the same names at all sizes."""
+def _layers(study: StudyConfig, network: Network) -> list[str]:
+    """All layers of the encoder that do something and give one tensor."""
+    size = _image_size(study, network.encoder)
+    try:
+        names = activation_names(network.encoder, height=size, width=size)
+    except Exception as error:  # whatever a model says of sizes
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"--representation: the encoder's layers cannot be listed for images of {size}x{size}: "
+            f"{reason}; name them one by one"
+        ) from error
+    layers = dict(network.encoder.named_modules())
+    return [name for name in names if not isinstance(layers[name], nn.Identity)]
+
+
+def _image_size(study: StudyConfig, encoder: nn.Module) -> int:
+    """A size of images that the encoder should take; its layers have the same names at all."""
     for config in (study.encoder, study.dataset):
         size = getattr(config, "image_size", None)
         if isinstance(size, int):
-            return {"height": size, "width": size}
-    return {"height": _USUAL_SIZE, "width": _USUAL_SIZE}
+            return size
+    sizes = [
+        getattr(module, "pretrained_cfg", {}).get("input_size") for module in encoder.modules()
+    ]
+    return next((size[-1] for size in sizes if size), _USUAL_SIZE)
 
 
-def _refuse_unknown_layer(network: Network, word: str) -> None:
-    if word in ("h", "g") or layer_of(network, word) is not None:
-        return
+def _full_name(network: Network, word: str) -> str:
     layers = [name for name, _ in network.named_modules() if name]
+    for name in (word, f"{ENCODER}{word}"):
+        if name in ("h", "g", *layers):
+            return name
     outer = [name for name in layers if name.count(".") < 2]
     listed = ", ".join(["h", "g", *outer])
     raise ConfigError(

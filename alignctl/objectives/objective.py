@@ -130,7 +130,8 @@ class Objective(nn.Module, abc.ABC):
         """This process's part of the loss of `network`, which returns Representations: 0-d.
 
         The parts of all `batch.peers` add up to the loss of the whole batch, and so do the
-        gradients that they give the weights; alone, the part is the loss.
+        gradients that they give the weights; alone, the part is the loss. On every peer the same
+        parameters get a gradient, and the same collectives are called in the same order.
         """
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:

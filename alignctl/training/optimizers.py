@@ -33,6 +33,8 @@ def build_optimizer(
     optimizer = OPTIMIZERS[config.name](_trained(parameters), lr=config.learning_rate, **options)
     for group, differing in own_groups:
         unknown = sorted(set(differing) - set(optimizer.defaults))
+        if "lr" in differing:
+            raise ValueError("lr: the study's learning rate holds; see learning_rate_factor")
         if unknown:
             raise ValueError(f"the optimiser {config.name} has no option {', '.join(unknown)}")
         optimizer.add_param_group({"params": _trained(group), **differing})

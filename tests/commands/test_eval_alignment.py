@@ -268,6 +268,25 @@ def test_json_is_one_document_with_the_rows_that_were_asked_for(call, run):
     assert set(table["metric"]) == {*USUAL, "procrustes"}, "what was there stays"
 
 
+def test_features_of_an_evaluation_that_failed_are_gone(call, run):
+    words = ["--split", "test", "--metric", "knn k=1000", "--representation", "layer?"]
+    ended = call("eval-alignment", *words, "--nproc", 2)
+    assert ended.code == 1
+    assert ended.stderr.startswith("error: epoch 0, test, encoder.layer1: ")
+    assert not run.features.exists()
+
+
+def test_layers_stand_in_one_table_after_the_last_epoch(call, run):
+    words = ["--split", "test", "--representation", "layer?", "--representation", "encoder.layer2"]
+    ended = call("eval-alignment", *words, "--metric", "cka")
+    assert (ended.code, ended.stderr) == (0, "")
+    header = next(line for line in ended.stdout.splitlines() if "objective" in line)
+    assert header.split()[:3] == ["split", "layer", "objective"]
+    assert set(read_parquet(run.alignment_table)["representation"]) == {
+        "encoder.layer1", "encoder.layer2", "encoder.layer3", "encoder.layer4",
+    }  # fmt: skip
+
+
 def test_a_second_time_nothing_is_evaluated_and_the_same_is_shown(call, run):
     words = ["eval-alignment", "--debiased", "--json"]
     first, second = (document(call(*words).stdout) for _ in range(2))

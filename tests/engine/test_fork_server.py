@@ -73,7 +73,7 @@ def test_workers_of_a_command_with_one_thread_come_from_a_copy_of_it(tmp_path):
     assert first == second
     assert first["parent"] != session.pid
     assert "tell_surroundings" in first["words"]
-    assert (first["threads"], first["variable"]) == (1, "1")
+    assert (first["threads"], first["variable"], first["pools"]) == (1, "1", [1])
     # as these tests have it, which under nohup ignore SIGHUP
     assert first["handlers"] == [signal.SIG_DFL] * 2 + [signal.getsignal(signal.SIGHUP)]
     assert (first["blocked"], first["holds"]) == ([], False)

@@ -489,7 +489,7 @@ def check_refused(run, context, metric):
     with pytest.raises(AlignctlError, match=r"^epoch 1, test, h: ce"):
         evaluate(context, job(run, splits=("test",), metrics=(metric,)))
     assert set(read_table(run)["epoch"]) == {0}, "what was found before is kept"
-    drop_passing(run.features, os.getppid())  # as the command does
+    drop_passing(run.features, os.getpid())  # as the command does
     assert not run.features.exists()
 
 

@@ -3,6 +3,7 @@ import shutil
 import pytest
 import torch
 
+from alignctl.config.encoder_configs import TimmConfig
 from alignctl.config.load import apply_overrides, validate_study
 from alignctl.encoders import build_network
 from alignctl.errors import CheckpointError, ConfigError
@@ -53,7 +54,7 @@ def test_weights_that_do_not_fit_the_config_are_named(trained, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "layer3", "projector.4"])
+@pytest.mark.parametrize("name", ["h", "g", "encoder", "encoder.layer3", "projector.4"])
 def test_h_g_and_every_layer_are_representations(trained, name):
     assert layers_asked(trained.config, [name]) == (name,)
 
@@ -93,10 +94,15 @@ def test_weights_other_than_those_written_are_refused(trained, tmp_path):
     load_network(OwnRun(run), "cl", 1, CPU)
 
 
+def test_a_layer_of_the_encoder_has_one_name_as_in_older_tables(trained):
+    assert layers_asked(trained.config, ["layer3", "encoder.layer3"]) == ("encoder.layer3",)
+
+
 def test_a_pattern_takes_all_layers_that_fit_in_the_order_in_which_they_compute(trained):
     asked = ["g", "layer?", "h", "encoder.layer1.0.conv*", "layer2", "g"]
     assert layers_asked(trained.config, asked) == (
-        "g", "layer1", "layer2", "layer3", "layer4", "h", "layer1.0.conv1", "layer1.0.conv2",
+        "g", "encoder.layer1", "encoder.layer2", "encoder.layer3", "encoder.layer4", "h",
+        "encoder.layer1.0.conv1", "encoder.layer1.0.conv2",
     )  # fmt: skip
 
 
@@ -105,7 +111,7 @@ def test_a_pattern_of_a_transformer_takes_its_blocks(small_study):
         "encoder={name: vit, image_size: 8, patch_size: 4, num_layers: 2, num_heads: 2, "
         "hidden_dim: 8, mlp_dim: 8}"
     )
-    expected = ("blocks.0.attn.qkv", "blocks.1.attn.qkv")
+    expected = ("encoder.blocks.0.attn.qkv", "encoder.blocks.1.attn.qkv")
     assert layers_asked(study, ["blocks.*.attn.qkv"]) == expected
 
 
@@ -113,3 +119,11 @@ def test_a_pattern_that_nothing_fits_is_an_error(trained):
     with pytest.raises(ConfigError) as error:
         layers_asked(trained.config, ["h", "block*"])
     assert str(error.value).startswith("--representation: no layer fits 'block*' (conv1, bn1, ")
+
+
+def test_a_pattern_for_a_model_of_one_size_is_listed_at_that_size(trained):
+    encoder = TimmConfig(name="timm", model="test_vit")
+    study = trained.config.model_copy(update={"encoder": encoder})
+    found = layers_asked(study, ["blocks.0.*"])
+    assert {"encoder.blocks.0.attn.qkv", "encoder.blocks.0.mlp.fc1"} < set(found)
+    assert not [name for name in found if name.endswith(("ls1", "drop_path1", "q_norm"))]

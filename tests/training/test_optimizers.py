@@ -45,3 +45,16 @@ def test_parameters_that_are_not_trained_are_left_out():
     frozen.requires_grad_(False)
     optimizer = build_optimizer(config(name="sgd", learning_rate=0.1), iter([frozen, trained]))
     assert [p.shape for p in optimizer.param_groups[0]["params"]] == [(3,)]
+
+
+def test_groups_have_options_of_their_own():
+    first, second = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    chosen = config(name="sgd", learning_rate=0.1, weight_decay=0.5)
+    optimizer = build_optimizer(chosen, [first], own_groups=[([second], {"weight_decay": 0.0})])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+    for options, message in (
+        ({"beta": 1}, "the optimiser sgd has no option beta"),
+        ({"lr": 1.0}, "lr: the study's learning rate holds; see learning_rate_factor"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_optimizer(chosen, [first], own_groups=[([second], options)])

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from threadpoolctl import threadpool_info
 
 from alignctl.engine.context import WorkerContext
 from alignctl.engine.launch import launch
@@ -284,6 +285,7 @@ def tell_surroundings(context: WorkerContext, folder: Path) -> dict:
         "parent": os.getppid(),
         "threads": torch.get_num_threads(),
         "variable": os.environ["OMP_NUM_THREADS"],
+        "pools": sorted({pool["num_threads"] for pool in threadpool_info()}),
         "holds": (folder / "held").resolve() in files,
         "handlers": [signal.getsignal(number) for number in numbers],
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
