@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 from multiprocessing import forkserver
 from pathlib import Path
@@ -66,10 +67,14 @@ def test_there_is_another_server_where_libraries_would_have_read_other_variables
 
 
 @needs_proc
-def test_workers_of_a_command_with_one_thread_come_from_a_copy_of_it(tmp_path):
-    with Session(tmp_path, "tell_surroundings", fresh=True, OPENBLAS_NUM_THREADS="2") as session:
+def test_workers_of_a_command_with_one_thread_come_from_a_copy_of_it():
+    options = {"fresh": True, "OPENBLAS_NUM_THREADS": "2"}
+    with (  # whose path is short enough for a socket
+        tempfile.TemporaryDirectory() as folder,
+        Session(Path(folder), "tell_surroundings", **options) as session,
+    ):
         assert session.end() == (0, "")
-    first, second = session.results()
+        first, second = session.results()
     assert first == second
     assert first["parent"] != session.pid
     assert "tell_surroundings" in first["words"]
