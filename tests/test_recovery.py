@@ -28,6 +28,7 @@ TINY = [
     "training.schedule.warmup_epochs=0",
 ]  # fmt: skip
 KILLED = [*TINY, "objectives=[cl, ce]", "training.epochs=3", "checkpoint_epochs=[0, 1, 2]"]
+LONG = [*TINY, "objectives=[cl, ce]", "training.epochs=150", "checkpoint_epochs=[0]"]
 STOPPED = [*TINY, "objectives=[cl, ce]", "training.epochs=200", "checkpoint_epochs=[0, 2, 4, 6]"]
 
 
@@ -195,7 +196,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been_stopped(
 
 @pytest.mark.parametrize("delay_s", [0.0, 1.0, 3.0])
 def test_a_run_told_to_stop_while_it_starts_ends_with_the_same_code(tmp_path, delay_s):
-    process = start(tmp_path, "pretrain", *KILLED, "--nproc", 1)
+    process = start(tmp_path, "pretrain", *LONG, "--nproc", 1)
     lock = tmp_path / "runs" / "digits" / ".pretrain.lock"
     while not lock.exists():
         assert process.poll() is None
@@ -206,7 +207,7 @@ def test_a_run_told_to_stop_while_it_starts_ends_with_the_same_code(tmp_path, de
     assert code == 75, stderr
     assert stderr.count("\n") == 1
     words = ["--run-dir", "runs/digits", "--resume"]
-    assert end(start(tmp_path, "pretrain", *KILLED, "--nproc", 1, *words))[0] == 0
+    assert end(start(tmp_path, "pretrain", *LONG, "--nproc", 1, *words))[0] == 0
 
 
 @pytest.fixture(scope="module")
