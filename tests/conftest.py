@@ -223,6 +223,23 @@ def pool(tmp_path_factory):
     pool.close()
 
 
+@pytest.fixture
+def image_folder(tmp_path):
+    """Two classes of four images for training, one for testing."""
+    import numpy as np
+    from PIL import Image
+
+    stream = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 1)):
+        for name in ("ant", "bee"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = stream.integers(256, size=(8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
 @pytest.fixture(scope="session")
 def photo_folder(tmp_path_factory):
     """An image folder: 3 classes of 16 images for training and 4 for testing, all of own sizes."""

@@ -70,17 +70,8 @@ def last_table(result: EvalResult, plan: EvalPlan) -> tuple[str, list[str], list
     p_column = ["p"] if plan.options.permutations else []
     layer_column = ["layer"] if len(layers_of(result)) > 1 else []
     models = "pair" if plan.reference is None else "objective"
-    columns = [
-        "split",
-        *layer_column,
-        models,
-        "metric",
-        "value",
-        "low",
-        "high",
-        *p_column,
-        "images",
-    ]
+    columns = ["split", *layer_column, models]
+    columns += ["metric", "value", "low", "high", *p_column, "images"]
     lines = [
         [
             row["split"],

@@ -72,9 +72,8 @@ class StreamedImages:
 
         def own(ids: NDArray[np.int64], pixels: NDArray[np.uint8]) -> Tensor:
             taken = to_device(pixels, device)
-            return (
-                taken.clone() if device.type == "cpu" else taken
-            )  # there it is still their memory
+            # on a CPU it is still the memory that processes decode into
+            return taken.clone() if device.type == "cpu" else taken
 
         return decoded_ahead(
             batches,

@@ -110,20 +110,6 @@ def test_a_loss_that_is_not_finite_names_objective_epoch_and_step(
     assert not run.training_table.exists()
 
 
-@pytest.fixture
-def image_folder(tmp_path):
-    """Two classes of four images for training, one for testing."""
-    stream = np.random.default_rng(0)
-    for split, count in (("train", 4), ("test", 1)):
-        for name in ("ant", "bee"):
-            folder = tmp_path / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(256, size=(8, 8, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    return tmp_path / "images"
-
-
 @pytest.mark.parametrize(
     ("overrides", "kind", "message"),
     [

@@ -180,20 +180,6 @@ def test_a_run_before_its_first_epoch_is_not_checked(run, manifest):
     assert (found.result, found.finding) == ("not checked", "no epoch is finished yet")
 
 
-@pytest.fixture
-def image_folder(tmp_path):
-    """Two classes of four images for training, one for testing."""
-    stream = np.random.default_rng(0)
-    for split, count in (("train", 4), ("test", 1)):
-        for name in ("ant", "bee"):
-            folder = tmp_path / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = stream.integers(256, size=(8, 8, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    return tmp_path / "images"
-
-
 def test_a_changed_image_is_found_and_missing_ones_are_no_crash(
     small_study, train_alone, tmp_path, image_folder
 ):
