@@ -24,7 +24,7 @@ class Subject:
     """Whose models will be measured; nothing is written before its source's `prepare`."""
 
     run: RunDirectory
-    """Which has the tables, and may only come to be."""
+    """The run that has the tables; it may not exist yet."""
     source: ModelSource
     output: Path | None = None
     """A folder for the CSV files of this command, beside those in the run."""

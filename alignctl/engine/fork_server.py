@@ -103,12 +103,12 @@ def _is_ours() -> bool:
 
 
 def _server() -> Any:
-    """Python's record of the server, of which it makes too little public."""
+    """Python's own object for the server, whose public functions cannot stop it."""
     return forkserver._forkserver
 
 
 def _serves() -> bool:
-    """Whether there is a server as a new one would be."""
+    """Whether our server is alive and libraries in it have read the variables of today."""
     pid = _pid()
     if pid is None or not _is_ours():
         return False
@@ -120,7 +120,7 @@ def _serves() -> bool:
 
 
 def _start(modules: list[str]) -> None:
-    # Whatever is started here inherits what is held
+    # a process that is started here inherits the blocked signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGHUP})
     resource_tracker.ensure_running()  # it lets come what it ignores by itself: SIGINT, SIGTERM
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
@@ -152,7 +152,7 @@ def _spawn(modules: list[str]) -> None:
 
 def _may_fork() -> bool:
     """Whether this process may be the server's parent by a fork, unless it has other threads."""
-    # Python 3.14: clients have to know a secret
+    # from Python 3.14 on a fork server asks its clients for a key, which a copy does not have
     alone = threading.active_count() == 1
     return alone and runs_a_command() and not dist.is_initialized() and sys.version_info < (3, 14)
 
@@ -186,7 +186,7 @@ def _fork() -> bool:
 
 
 def _has_one_thread() -> bool:
-    """Whether the fork just now was that of a process with one thread, but for those that may be.
+    """Whether this process has one thread, not counting those that handle forks themselves.
 
     OpenBLAS ends its threads before a fork, and they may take a moment to be gone.
     """
@@ -204,7 +204,7 @@ def _thread_names() -> Iterator[str]:
 
 
 def _modules_to_preload(module: str) -> list[str]:
-    """Ours that this process has imported, and that of the worker."""
+    """The modules of alignctl that this process has imported, and the module of the worker."""
     own = (name for name in sys.modules if name.startswith("alignctl."))
     named = {name for name in (*own, module) if not name.endswith("__main__")}
     return sorted(named)

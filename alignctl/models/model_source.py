@@ -111,7 +111,7 @@ class ModelSource(ABC):
     # --- files that another program may write anew
 
     def identities(self, models: Iterable[Model]) -> dict[Model, Identity | None]:
-        """What stands for the files of some models now; nothing where files do not change."""
+        """Size and date of the files of some models now; empty where files do not change."""
         return {}
 
     def remember(self, seen: Mapping[Model, Identity | None]) -> None:  # noqa: B027

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnRun(ModelSource):
-    """The checkpoints in a run directory, which nobody writes twice."""
+    """The checkpoints in a run directory, which are written once."""
 
     run: RunDirectory
     placed: StudyConfig | None = None

@@ -20,7 +20,7 @@ class AdoptedRun(Snapshots):
     """Snapshots where the original's trainer left them, of a run that has their tables."""
 
     run: RunDirectory = field(kw_only=True)
-    """It points to the snapshots, and may only come to be. `given` is the config that it is to get;
+    """It points to the snapshots; it may not exist yet. `given` is the config that it is to get;
     None where it keeps its own, if it has one."""
 
     @property
@@ -50,11 +50,11 @@ class AdoptedRun(Snapshots):
         adopt(self, purpose)
 
     def remember(self, seen: Mapping[Model, Identity | None]) -> None:
-        """Kept beside the rows."""
+        """Keep size and date of the files beside the rows."""
         evaluated.remember(self.run, seen)
 
     def forget(self, models: Iterable[Model]) -> None:
-        """Taken out of what is kept."""
+        """Remove models from what is kept."""
         evaluated.forget(self.run, models)
 
     def unproven(self, models: Iterable[Model]) -> set[Model]:

@@ -1,4 +1,4 @@
-"""What verifying comes to, and what a kind of run has to do for it."""
+"""The result of a check, and what each kind of run provides for `alignctl verify`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

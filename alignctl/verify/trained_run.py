@@ -23,7 +23,7 @@ from alignctl.verify.check import Check, CheckResult, some_of
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The checks of a run that was trained here: what it began from and saw is made again."""
+    """The checks of a run that was trained here: initial weights and batches are computed again."""
 
     run: RunDirectory
     study: StudyConfig | None = None
