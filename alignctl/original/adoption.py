@@ -147,7 +147,7 @@ def adopted_manifest(name: str, initial_weights: dict[str, str]) -> Manifest:
 
 
 def _adopted_again(run: RunDirectory, planned: AdoptedRun, found: dict[str, str]) -> Manifest:
-    """The manifest that is there, with further digests; CheckpointError where a known one differs."""
+    """The present manifest with further digests; CheckpointError where a known one differs."""
     manifest = Manifest.read(run.manifest_file)
     known = manifest.initial_weights
     for name, value in found.items():

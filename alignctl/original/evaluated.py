@@ -81,6 +81,6 @@ def unproven(
 
 
 def _not_as_before(original: OriginalCheckpoints, known: Mapping[Model, Identity]) -> set[Model]:
-    """Models whose file exists and differs from the one evaluated; a missing file is no change."""
+    """Models whose file differs from the one evaluated; a missing file is no change."""
     now = {key: identity(original.file(*key)) for key in known}
     return {key for key, value in now.items() if value not in (None, known[key])}
