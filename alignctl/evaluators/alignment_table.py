@@ -53,7 +53,7 @@ class AlignmentRow:
     num_sampled_pairs: int | None
     """How many pairs of images were drawn; None where no pairs, or all, were compared."""
     sample_seed: int | None
-    """Of what was drawn."""
+    """The seed of the sample; None where none was drawn."""
 
 
 def read_table(run: RunDirectory) -> pd.DataFrame:

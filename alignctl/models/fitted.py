@@ -92,7 +92,7 @@ def _layers(study: StudyConfig, network: Network) -> list[str]:
 
 
 def _image_size(study: StudyConfig, encoder: nn.Module) -> int:
-    """A size of images that the encoder should take; its layers have the same names at every size."""
+    """A size of images that the encoder should take; names of layers depend on none."""
     for config in (study.encoder, study.dataset):
         size = getattr(config, "image_size", None)
         if isinstance(size, int):
