@@ -84,7 +84,7 @@ class Score:
     num_sampled_pairs: int | None = None
     """How many pairs of images were drawn; None where no pairs, or all, were compared."""
     sample_seed: int | None = None
-    """Of what was drawn."""
+    """The seed of the sample; None where none was drawn."""
 
 
 def compare(
